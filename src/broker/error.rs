@@ -1,0 +1,165 @@
+//! The specification's errors: status, error code, description.
+
+use crate::adapter::{Failure, FailureKind};
+use crate::store;
+
+use serde::Serialize;
+use std::borrow::Cow;
+use std::fmt;
+
+/// An answer that is not a success. Its body is the JSON of spec: Service Broker Errors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Error {
+    #[serde(skip)]
+    pub status: u16,
+    /// A single word in camel case; absent where the specification defines none.
+    #[serde(rename = "error", skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    /// What the user of `cf` reads, word for word.
+    pub description: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_usable: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_repeatable: Option<bool>,
+    /// What the operator reads in the log, and nobody else.
+    #[serde(skip)]
+    pub detail: Option<String>,
+    /// `Retry-After`, in seconds.
+    #[serde(skip)]
+    pub retry_after: Option<u32>,
+}
+
+impl Error {
+    pub fn new(status: u16, description: impl Into<Cow<'static, str>>) -> Error {
+        Error {
+            status,
+            code: None,
+            description: description.into(),
+            instance_usable: None,
+            update_repeatable: None,
+            detail: None,
+            retry_after: None,
+        }
+    }
+
+    fn coded(status: u16, code: &'static str, description: impl Into<Cow<'static, str>>) -> Error {
+        Error {
+            code: Some(code),
+            ..Error::new(status, description)
+        }
+    }
+
+    /// 400: malformed, incomplete or invalid.
+    pub fn bad_request(description: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(400, description)
+    }
+
+    /// 404: what the request is about does not exist, and the request is not to delete it.
+    pub fn not_found(description: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(404, description)
+    }
+
+    /// 409: it exists, but with other attributes.
+    pub fn conflict(description: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(409, description)
+    }
+
+    /// 410: what is to be deleted does not exist.
+    pub fn gone(description: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(410, description)
+    }
+
+    /// 422 ConcurrencyError: another operation is in progress. spec: Blocking Operations.
+    pub fn concurrency(description: impl Into<Cow<'static, str>>) -> Error {
+        Error::coded(422, "ConcurrencyError", description)
+    }
+
+    /// 422 MaintenanceInfoConflict. spec: Provisioning, Updating.
+    pub fn maintenance_conflict(description: impl Into<Cow<'static, str>>) -> Error {
+        Error::coded(422, "MaintenanceInfoConflict", description)
+    }
+
+    /// 422 RequiresApp. spec: Binding.
+    pub fn requires_app() -> Error {
+        Error::coded(
+            422,
+            "RequiresApp",
+            "This plan supports bindings of an app only: app_guid is missing. Bind an app instead of creating a \
+             service key.",
+        )
+    }
+
+    /// 422: a change that this plan or service offering does not support. spec: Updating, 422.
+    pub fn unsupported_update(
+        code: &'static str,
+        description: impl Into<Cow<'static, str>>,
+    ) -> Error {
+        Error {
+            instance_usable: Some(true),
+            update_repeatable: Some(false),
+            ..Error::coded(422, code, description)
+        }
+    }
+
+    /// 500, with the cause for the operator alone.
+    pub fn internal(description: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Error {
+        Error {
+            detail: Some(detail.into()),
+            ..Error::new(500, description)
+        }
+    }
+
+    /// What an adapter answered, for an operation other than update or deprovision.
+    pub fn from_failure(failure: Failure) -> Error {
+        let (status, code) = match failure.kind {
+            FailureKind::Invalid => (400, None),
+            FailureKind::Unsupported => (422, Some("NotSupported")),
+            FailureKind::Failed => (500, None),
+            FailureKind::Unavailable => (503, None),
+        };
+        Error {
+            code,
+            detail: failure.detail,
+            ..Error::new(status, failure.description)
+        }
+    }
+
+    /// What an adapter answered to a deprovision: `instance_usable` may be told.
+    pub fn from_deprovision_failure(failure: Failure) -> Error {
+        Error {
+            instance_usable: failure.instance_usable,
+            ..Error::from_failure(failure)
+        }
+    }
+
+    /// What an adapter answered to an update: `instance_usable` and `update_repeatable` may be told.
+    pub fn from_update_failure(failure: Failure) -> Error {
+        Error {
+            update_repeatable: failure.update_repeatable,
+            ..Error::from_deprovision_failure(failure)
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    /// The state cannot be read or written: nothing was acknowledged, the platform may try again.
+    fn from(error: store::Error) -> Error {
+        Error {
+            retry_after: Some(10),
+            detail: Some(error.message),
+            ..Error::new(
+                503,
+                "The broker cannot read or write its state right now, and nothing was changed. Try again later; the \
+                 operator finds the cause in the broker's log.",
+            )
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.status, self.description)
+    }
+}
+
+impl std::error::Error for Error {}

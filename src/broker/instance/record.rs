@@ -1,0 +1,186 @@
+//! The record of a service instance.
+
+use super::request::{self, ProvisionRequest, UpdateRequest};
+use crate::adapter::settings::Fulfilment;
+use crate::adapter::{InstanceCall, Origin, Provisioned};
+use crate::broker::operation::{Kind, Operation, Stamp, State};
+use crate::catalog::{Plan, Service};
+use crate::json::{self, Object};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+/// The record of a service instance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Instance {
+    pub service_id: String,
+    pub plan_id: String,
+    /// The plan before the last change of plan. A platform that did not hear of the change still names this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_plan_id: Option<String>,
+    pub organization_guid: String,
+    pub space_guid: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Box<RawValue>>,
+    /// `maintenance_info.version` of the plan when the instance was made or last maintained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dashboard_url: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Box<RawValue>>,
+    /// The kind of adapter that made it, and whether it left something behind that only the adapter can remove.
+    pub adapter: String,
+    pub effects: bool,
+    /// What the adapter wants back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Box<RawValue>>,
+    pub created: Stamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated: Option<Stamp>,
+    pub operation: Operation,
+}
+
+impl Instance {
+    /// The instance that a request asks for, its provision in progress.
+    pub fn requested(
+        request: &ProvisionRequest<'_>,
+        plan: &Plan,
+        fulfilment: &Fulfilment,
+        origin: Origin<'_>,
+    ) -> Instance {
+        Instance {
+            service_id: request.service_id.to_string(),
+            plan_id: request.plan_id.to_string(),
+            previous_plan_id: None,
+            organization_guid: request.organization_guid.to_string(),
+            space_guid: request.space_guid.to_string(),
+            context: request.context.map(RawValue::to_owned),
+            parameters: request.parameters.map(RawValue::to_owned),
+            maintenance_version: plan.maintenance_info.as_ref().map(|m| m.version.clone()),
+            dashboard_url: None,
+            metadata: None,
+            adapter: fulfilment.kind.clone(),
+            effects: fulfilment.adapter.has_effects(),
+            state: None,
+            created: Stamp::now(origin),
+            updated: None,
+            operation: Operation::new(Kind::Provision, State::InProgress),
+        }
+    }
+
+    /// The instance that an update asks for, the update in progress. What the request leaves out stays as it is.
+    pub fn updated_by(
+        &self,
+        request: &UpdateRequest<'_>,
+        plan: &Plan,
+        effects: bool,
+        origin: Origin<'_>,
+    ) -> Instance {
+        let mut after = self.clone();
+        if plan.id != self.plan_id {
+            after.previous_plan_id = Some(std::mem::replace(&mut after.plan_id, plan.id.clone()));
+            after.maintenance_version = plan.maintenance_info.as_ref().map(|m| m.version.clone());
+        }
+        if let Some(version) = request.maintenance_version.as_deref() {
+            after.maintenance_version = Some(version.to_owned());
+        }
+        after.parameters = request::merged(self.parameters.as_deref(), request.parameters);
+        if let Some(context) = request.context {
+            after.context = Some(context.to_owned());
+        }
+        after.effects |= effects;
+        after.updated = Some(Stamp::now(origin));
+        after.operation = Operation::new(Kind::Update, State::InProgress);
+        after
+    }
+
+    /// Takes over what the adapter returned; what it left out stays as it was.
+    pub fn apply(&mut self, outcome: Provisioned) {
+        if outcome.dashboard_url.is_some() {
+            self.dashboard_url = outcome.dashboard_url;
+        }
+        keep(&mut self.metadata, outcome.metadata);
+        keep(&mut self.state, outcome.state);
+        self.operation = Operation::new(self.operation.kind, State::Succeeded);
+    }
+
+    /// What the adapter is told.
+    pub fn call<'a>(
+        &'a self,
+        instance_id: &'a str,
+        service: &'a Service,
+        plan: &'a Plan,
+        origin: Origin<'a>,
+    ) -> InstanceCall<'a> {
+        InstanceCall {
+            instance_id,
+            service,
+            plan,
+            organization_guid: &self.organization_guid,
+            space_guid: &self.space_guid,
+            parameters: Object::new(self.parameters.as_deref()),
+            context: Object::new(self.context.as_deref()),
+            state: Object::new(self.state.as_deref()),
+            origin,
+        }
+    }
+
+    /// Whether the platform may name this plan for the instance when it deletes it or polls.
+    pub fn is_or_was_of_plan(&self, plan_id: &str) -> bool {
+        self.plan_id == plan_id || self.previous_plan_id.as_deref() == Some(plan_id)
+    }
+
+    /// The body of 200 and 201. spec: Provisioning, Body; Updating, Body.
+    pub fn answer(&self) -> impl Serialize + use<'_> {
+        #[derive(Serialize)]
+        struct Answer<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            dashboard_url: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            metadata: Option<&'a RawValue>,
+        }
+        Answer {
+            dashboard_url: self.dashboard_url.as_deref(),
+            metadata: self.metadata.as_deref(),
+        }
+    }
+
+    /// The body of a fetch. spec: Fetching a Service Instance, Body.
+    pub fn fetched(&self) -> impl Serialize + use<'_> {
+        #[derive(Serialize)]
+        struct Fetched<'a, A: Serialize> {
+            service_id: &'a str,
+            plan_id: &'a str,
+            #[serde(flatten)]
+            answer: A,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            parameters: Option<&'a RawValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            maintenance_info: Option<Version<'a>>,
+        }
+        #[derive(Serialize)]
+        struct Version<'a> {
+            version: &'a str,
+        }
+        Fetched {
+            service_id: &self.service_id,
+            plan_id: &self.plan_id,
+            answer: self.answer(),
+            parameters: self.parameters.as_deref(),
+            maintenance_info: self
+                .maintenance_version
+                .as_deref()
+                .map(|version| Version { version }),
+        }
+    }
+}
+
+fn keep(kept: &mut Option<Box<RawValue>>, new: Option<Map<String, Value>>) {
+    if let Some(new) = new {
+        *kept = json::to_raw(&Value::Object(new));
+    }
+}

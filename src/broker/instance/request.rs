@@ -1,0 +1,199 @@
+//! What a platform can ask about a service instance.
+
+use super::record::Instance;
+use crate::broker::body::{self, Field};
+use crate::broker::error::Error;
+use crate::json::{self, Object};
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// `PUT /v2/service_instances/:instance_id`. spec: Provisioning, Body.
+#[derive(Debug)]
+pub struct ProvisionRequest<'a> {
+    pub service_id: Cow<'a, str>,
+    pub plan_id: Cow<'a, str>,
+    pub organization_guid: Cow<'a, str>,
+    pub space_guid: Cow<'a, str>,
+    pub context: Field<'a>,
+    pub parameters: Field<'a>,
+    pub maintenance_version: Option<Cow<'a, str>>,
+}
+
+impl<'a> ProvisionRequest<'a> {
+    pub fn parse(text: &'a [u8]) -> Result<ProvisionRequest<'a>, Error> {
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Fields<'a> {
+            #[serde(borrow)]
+            service_id: Field<'a>,
+            #[serde(borrow)]
+            plan_id: Field<'a>,
+            #[serde(borrow)]
+            organization_guid: Field<'a>,
+            #[serde(borrow)]
+            space_guid: Field<'a>,
+            #[serde(borrow)]
+            context: Field<'a>,
+            #[serde(borrow)]
+            parameters: Field<'a>,
+            #[serde(borrow)]
+            maintenance_info: Field<'a>,
+        }
+        let fields: Fields<'a> = body::read(text)?;
+        Ok(ProvisionRequest {
+            service_id: body::required_string("service_id", fields.service_id)?,
+            plan_id: body::required_string("plan_id", fields.plan_id)?,
+            organization_guid: body::required_string(
+                "organization_guid",
+                fields.organization_guid,
+            )?,
+            space_guid: body::required_string("space_guid", fields.space_guid)?,
+            context: body::optional_object("context", fields.context)?,
+            parameters: body::optional_object("parameters", fields.parameters)?,
+            maintenance_version: body::maintenance_version(fields.maintenance_info)?,
+        })
+    }
+
+    /// The first attribute in which the instance is another one than this request asks for.
+    pub fn difference(&self, found: &Instance) -> Option<&'static str> {
+        if self.service_id != found.service_id {
+            Some("service_id")
+        } else if self.plan_id != found.plan_id {
+            Some("plan_id")
+        } else if self.organization_guid != found.organization_guid {
+            Some("organization_guid")
+        } else if self.space_guid != found.space_guid {
+            Some("space_guid")
+        } else if !json::same_object(self.parameters, found.parameters.as_deref()) {
+            Some("parameters")
+        } else if !same_context(self.context, found.context.as_deref()) {
+            Some("context")
+        } else if self
+            .maintenance_version
+            .as_deref()
+            .is_some_and(|version| Some(version) != found.maintenance_version.as_deref())
+        {
+            Some("maintenance_info.version")
+        } else {
+            None
+        }
+    }
+}
+
+/// Whether two contexts mean the same place. Names and annotations change over time and do not count, and neither does
+/// the cluster's id. spec: profile, Context Object.
+pub fn same_context(a: Field<'_>, b: Field<'_>) -> bool {
+    if a.map(RawValue::get) == b.map(RawValue::get) {
+        return true;
+    }
+    let lasting = |field| {
+        let mut map = Object::new(field).to_map();
+        map.retain(|key, _| {
+            !(key.ends_with("_name") || key.ends_with("_annotations") || key == "clusterid")
+        });
+        map
+    };
+    json::same_map(&lasting(a), &lasting(b))
+}
+
+/// `PATCH /v2/service_instances/:instance_id`. spec: Updating a Service Instance, Body. `previous_values` is what the
+/// platform believes; the record knows better, so it is only checked for its form.
+#[derive(Debug)]
+pub struct UpdateRequest<'a> {
+    pub service_id: Cow<'a, str>,
+    pub plan_id: Option<Cow<'a, str>>,
+    pub context: Field<'a>,
+    /// Absent where there are none, and where they are `{}`: that must not wipe what is set.
+    pub parameters: Field<'a>,
+    pub maintenance_version: Option<Cow<'a, str>>,
+}
+
+impl<'a> UpdateRequest<'a> {
+    pub fn parse(text: &'a [u8]) -> Result<UpdateRequest<'a>, Error> {
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Fields<'a> {
+            #[serde(borrow)]
+            service_id: Field<'a>,
+            #[serde(borrow)]
+            plan_id: Field<'a>,
+            #[serde(borrow)]
+            context: Field<'a>,
+            #[serde(borrow)]
+            parameters: Field<'a>,
+            #[serde(borrow)]
+            previous_values: Field<'a>,
+            #[serde(borrow)]
+            maintenance_info: Field<'a>,
+        }
+        let fields: Fields<'a> = body::read(text)?;
+        body::optional_object("previous_values", fields.previous_values)?;
+        Ok(UpdateRequest {
+            service_id: body::required_string("service_id", fields.service_id)?,
+            plan_id: body::optional_string("plan_id", fields.plan_id)?,
+            context: body::optional_object("context", fields.context)?,
+            parameters: body::optional_object("parameters", fields.parameters)?
+                .filter(|raw| !Object::new(Some(raw)).is_empty()),
+            maintenance_version: body::maintenance_version(fields.maintenance_info)?,
+        })
+    }
+
+    /// What of the instance this request changes.
+    pub fn changes(&self, found: &Instance) -> Changes {
+        let parameters = merged(found.parameters.as_deref(), self.parameters);
+        Changes {
+            plan: self
+                .plan_id
+                .as_deref()
+                .is_some_and(|id| id != found.plan_id),
+            parameters: !json::same_object(parameters.as_deref(), found.parameters.as_deref()),
+            maintenance: self
+                .maintenance_version
+                .as_deref()
+                .is_some_and(|version| Some(version) != found.maintenance_version.as_deref()),
+            context: self.context.is_some()
+                && !json::same_object(self.context, found.context.as_deref()),
+        }
+    }
+}
+
+/// What of an instance an update changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changes {
+    pub plan: bool,
+    pub parameters: bool,
+    pub maintenance: bool,
+    pub context: bool,
+}
+
+impl Changes {
+    pub const NONE: Changes = Changes {
+        plan: false,
+        parameters: false,
+        maintenance: false,
+        context: false,
+    };
+    pub const CONTEXT_ONLY: Changes = Changes {
+        context: true,
+        ..Changes::NONE
+    };
+}
+
+/// The parameters after an update: those given replace those of the same name, `null` removes one, the others stay.
+pub fn merged(old: Field<'_>, given: Field<'_>) -> Option<Box<RawValue>> {
+    let Some(given) = given else {
+        return old.map(RawValue::to_owned);
+    };
+    let mut parameters = Object::new(old).to_map();
+    for (name, value) in Object::new(Some(given)).to_map() {
+        if value.is_null() {
+            parameters.remove(&name);
+        } else {
+            parameters.insert(name, value);
+        }
+    }
+    json::to_raw(&Value::Object(parameters))
+}

@@ -1,0 +1,144 @@
+//! What can be asked for: the catalog together with how each of its plans is fulfilled.
+
+use super::body::Field;
+use super::error::Error;
+use crate::adapter::settings::Fulfilment;
+#[cfg(feature = "schemas")]
+use crate::catalog::schema::Validator;
+use crate::catalog::{Catalog, Plan, SchemaUse, Service, Unknown};
+#[cfg(feature = "schemas")]
+use crate::json::Object;
+
+use std::collections::HashMap;
+
+/// The catalog and how its plans are fulfilled.
+pub struct Plans {
+    catalog: Catalog,
+    /// plan id -> how it is fulfilled; every plan of the catalog has one.
+    entries: HashMap<String, Entry>,
+}
+
+struct Entry {
+    fulfilment: Fulfilment,
+    #[cfg(feature = "schemas")]
+    validators: Vec<(SchemaUse, Validator)>,
+}
+
+/// One plan, found by its pair of ids.
+#[derive(Clone, Copy)]
+pub struct Offer<'a> {
+    pub service: &'a Service,
+    pub plan: &'a Plan,
+    entry: &'a Entry,
+}
+
+impl Plans {
+    /// `fulfilments` has one for every plan id of the catalog. The error names the plan whose schema cannot be used.
+    pub fn new(
+        catalog: Catalog,
+        fulfilments: HashMap<String, Fulfilment>,
+    ) -> Result<Plans, String> {
+        let mut entries = HashMap::with_capacity(fulfilments.len());
+        for plan in catalog.services().iter().flat_map(|service| &service.plans) {
+            if let Some(fulfilment) = fulfilments.get(&plan.id) {
+                let entry = Entry {
+                    fulfilment: fulfilment.clone(),
+                    #[cfg(feature = "schemas")]
+                    validators: compile(plan)?,
+                };
+                entries.insert(plan.id.clone(), entry);
+            }
+        }
+        Ok(Plans { catalog, entries })
+    }
+
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The plan of a pair of ids, or 400. spec: Provisioning, Body.
+    pub fn find(&self, service_id: &str, plan_id: &str) -> Result<Offer<'_>, Error> {
+        match self.lookup(service_id, plan_id) {
+            Ok(offer) => Ok(offer),
+            Err(Unknown::Service) => Err(Error::bad_request(format!(
+                "service_id: found {service_id:?}, wanted the id of a service offering in this broker's catalog."
+            ))),
+            Err(Unknown::Plan) => Err(Error::bad_request(format!(
+                "plan_id: found {plan_id:?}, wanted the id of a plan of service offering {service_id:?} in this \
+                 broker's catalog."
+            ))),
+        }
+    }
+
+    /// The plan of a pair of ids, if it is (still) in the catalog.
+    pub fn lookup(&self, service_id: &str, plan_id: &str) -> Result<Offer<'_>, Unknown> {
+        let (service, plan) = self.catalog.plan(service_id, plan_id)?;
+        let entry = self.entries.get(plan_id).ok_or(Unknown::Plan)?;
+        Ok(Offer {
+            service,
+            plan,
+            entry,
+        })
+    }
+}
+
+impl<'a> Offer<'a> {
+    pub fn fulfilment(&self) -> &'a Fulfilment {
+        &self.entry.fulfilment
+    }
+
+    /// 422 where the platform shows its users another version than the catalog has.
+    /// spec: Provisioning and Updating, MaintenanceInfoConflict.
+    pub fn check_maintenance(&self, version: Option<&str>) -> Result<(), Error> {
+        let current = self
+            .plan
+            .maintenance_info
+            .as_ref()
+            .map(|m| m.version.as_str());
+        match (version, current) {
+            (None, _) => Ok(()),
+            (Some(version), Some(current)) if version == current => Ok(()),
+            (Some(version), Some(current)) => Err(Error::maintenance_conflict(format!(
+                "maintenance_info.version: found {version:?}, but plan {:?} is at {current:?}. Refresh the platform's \
+                 catalog of this broker and try again.",
+                self.plan.name
+            ))),
+            (Some(version), None) => Err(Error::maintenance_conflict(format!(
+                "maintenance_info.version: found {version:?}, but plan {:?} has no maintenance information. Refresh \
+                 the platform's catalog of this broker and try again.",
+                self.plan.name
+            ))),
+        }
+    }
+
+    /// 400 where `parameters` do not fit the plan's schema.
+    #[cfg(feature = "schemas")]
+    pub fn check_parameters(&self, wanted: SchemaUse, parameters: Field<'_>) -> Result<(), Error> {
+        let mut validators = self.entry.validators.iter();
+        let Some((_, validator)) = validators.find(|(r#use, _)| *r#use == wanted) else {
+            return Ok(());
+        };
+        validator
+            .validate(&Object::new(parameters).to_map().into())
+            .map_err(|text| Error::bad_request(format!("{text}.")))
+    }
+
+    /// Without the feature `schemas` every object fits.
+    #[cfg(not(feature = "schemas"))]
+    pub fn check_parameters(&self, _: SchemaUse, _: Field<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[cfg(feature = "schemas")]
+fn compile(plan: &Plan) -> Result<Vec<(SchemaUse, Validator)>, String> {
+    [SchemaUse::Provision, SchemaUse::Update, SchemaUse::Bind]
+        .into_iter()
+        .filter_map(|wanted| Some((wanted, plan.schema(wanted)?)))
+        .map(|(wanted, schema)| {
+            Validator::compile(schema)
+                .map(|validator| (wanted, validator))
+                .map_err(|error| format!("plan {:?}: {error}", plan.name))
+        })
+        .collect()
+}

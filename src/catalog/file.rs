@@ -1,0 +1,200 @@
+//! The operator's file. Splits the private adapter settings off the catalog, so that they cannot be served.
+
+use super::finding::{Findings, misspelling};
+use super::{Catalog, Service, check};
+
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::time::SystemTime;
+
+/// Looks an environment variable up.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The `adapter` object of a plan, or of a service offering for the plans that have none of their own. Deliberately
+/// neither `Serialize` nor printable: it holds secrets.
+#[derive(Clone)]
+pub struct Private {
+    place: String,
+    object: Map<String, Value>,
+}
+
+impl Private {
+    /// Where it stands in the file.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    pub fn object(&self) -> &Map<String, Value> {
+        &self.object
+    }
+}
+
+impl fmt::Debug for Private {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Private({}, …)", self.place)
+    }
+}
+
+/// What a catalog file says.
+#[derive(Debug)]
+pub struct Loaded {
+    pub catalog: Catalog,
+    /// (index of the service offering, index of the plan in it) -> settings; plans without any are absent.
+    pub adapters: HashMap<(usize, usize), Private>,
+}
+
+/// Parses and checks the catalog in a file in full; the adapters are left to be checked. What was loaded may be offered
+/// only if the findings have no errors. With errors it is there as far as it is good enough to check its adapters too.
+pub fn parse(
+    text: &str,
+    modified: SystemTime,
+    environment: Environment<'_>,
+) -> (Option<Loaded>, Findings) {
+    let mut findings = Findings::default();
+    // Editors on Windows put a byte order mark before the text.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut document: Value = match serde_json::from_str(text) {
+        Ok(document) => document,
+        Err(error) => {
+            findings.error("", format!("not valid JSON: {error}"));
+            return (None, findings);
+        }
+    };
+    let adapters = split(&mut document, &mut findings);
+    expand(&mut document, "", environment, &mut findings);
+    check::check(&document, &mut findings);
+    findings.sort();
+    let services = take(&mut document, "services").unwrap_or_default();
+    match serde_json::from_value::<Vec<Service>>(services) {
+        Ok(services) => {
+            let catalog = Catalog::new(services, modified);
+            (Some(Loaded { catalog, adapters }), findings)
+        }
+        Err(error) => {
+            // `check` has found whatever the types refuse, and says it better.
+            if !findings.has_errors() {
+                findings.error("services", error.to_string());
+            }
+            (None, findings)
+        }
+    }
+}
+
+/// Takes every `adapter` out of the document: (service index, plan index) -> settings.
+fn split(document: &mut Value, findings: &mut Findings) -> HashMap<(usize, usize), Private> {
+    let mut adapters = HashMap::new();
+    if take(document, "adapter").is_some() {
+        findings.error(
+            "adapter",
+            "found at the top of the file, wanted in a service offering or in a plan",
+        );
+    }
+    let services = document.get_mut("services").and_then(Value::as_array_mut);
+    for (s, service) in services.into_iter().flatten().enumerate() {
+        let place = format!("services[{s}]");
+        let default = take_adapter(service, &place, findings);
+        let plans = service.get_mut("plans").and_then(Value::as_array_mut);
+        for (p, plan) in plans.into_iter().flatten().enumerate() {
+            let place = format!("{place}.plans[{p}]");
+            if let Some(private) = take_adapter(plan, &place, findings).or_else(|| default.clone())
+            {
+                adapters.insert((s, p), private);
+            }
+        }
+    }
+    adapters
+}
+
+fn take(holder: &mut Value, key: &str) -> Option<Value> {
+    holder.as_object_mut()?.remove(key)
+}
+
+fn take_adapter(holder: &mut Value, place: &str, findings: &mut Findings) -> Option<Private> {
+    let adapter = take(holder, "adapter");
+    for key in holder.as_object().into_iter().flat_map(Map::keys) {
+        if misspelling(key, ["adapter"]).is_some() {
+            // It would be served to everybody as an extension field, secrets included.
+            findings.error(
+                format!("{place}.{key}"),
+                "unknown key, did you mean \"adapter\"? It would be served in the catalog, with all it holds",
+            );
+        }
+    }
+    let place = format!("{place}.adapter");
+    match adapter? {
+        Value::Null => None,
+        Value::Object(object) => Some(Private { place, object }),
+        other => {
+            let kind = crate::json::kind(&other);
+            findings.error(
+                place,
+                format!("found {kind}, wanted an object with a \"kind\""),
+            );
+            None
+        }
+    }
+}
+
+/// Fills `${env:NAME}` in every string of the public part; anything else that looks like an expression is kept.
+fn expand(value: &mut Value, place: &str, environment: Environment<'_>, findings: &mut Findings) {
+    match value {
+        Value::String(text) => match expand_env(text, environment) {
+            Ok(Cow::Owned(expanded)) => *text = expanded,
+            Ok(Cow::Borrowed(_)) => {}
+            Err(error) => findings.error(place, error),
+        },
+        Value::Array(items) => {
+            for (i, item) in items.iter_mut().enumerate() {
+                expand(item, &format!("{place}[{i}]"), environment, findings);
+            }
+        }
+        Value::Object(object) => {
+            for (key, item) in object {
+                let dot = if place.is_empty() { "" } else { "." };
+                expand(item, &format!("{place}{dot}{key}"), environment, findings);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Fills `${env:NAME}` in; `$${env:NAME}` stands for a literal `${env:NAME}`. What comes from the environment is never
+/// looked at again. The error says what is wrong, not where.
+pub fn expand_env<'t>(text: &'t str, environment: Environment<'_>) -> Result<Cow<'t, str>, String> {
+    const START: &str = "${env:";
+    if !text.contains(START) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(START) {
+        if rest[..at].ends_with('$') {
+            out.push_str(&rest[..at - 1]);
+            out.push_str(START);
+            rest = &rest[at + START.len()..];
+            continue;
+        }
+        out.push_str(&rest[..at]);
+        let after = &rest[at + START.len()..];
+        let end = after
+            .find('}')
+            .ok_or_else(|| "\"${env:\" has no closing \"}\"".to_owned())?;
+        out.push_str(&env_value(&after[..end], environment)?);
+        rest = &after[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(Cow::Owned(out))
+}
+
+/// The value of the variable in `${env:NAME}`. The error says what is wrong, not where.
+pub fn env_value(name: &str, environment: Environment<'_>) -> Result<String, String> {
+    if name.is_empty() {
+        return Err("${env:} names no environment variable".to_owned());
+    }
+    environment(name)
+        .ok_or_else(|| format!("${{env:{name}}}: the environment variable {name} is not set"))
+}
+
+#[cfg(test)]
+mod tests;

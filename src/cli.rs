@@ -1,0 +1,193 @@
+//! The commands: serve, `check`, `--help`, `--version`.
+
+use crate::adapter::Kinds;
+use crate::adapter::settings::Fulfilment;
+use crate::catalog::file::{self, Environment, Loaded};
+use crate::catalog::finding::{Findings, Severity};
+use crate::catalog::{Catalog, Service};
+use crate::config::VARIABLES;
+use crate::serve;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+/// The arguments are wrong (sysexits.h).
+const EX_USAGE: u8 = 64;
+
+/// What is offered when no catalog file is named: the tutorial's service.
+const TUTORIAL: &str = include_str!("../examples/tutorial.json");
+
+/// Runs the program with the adapters that a catalog file may name: reads the arguments and the environment, serves
+/// until SIGTERM or SIGINT, and returns the exit code. A program that brings its own adapters calls this.
+pub fn main(kinds: Kinds) -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [] => serve::serve(&kinds),
+        ["check", file] if !file.starts_with('-') => check(Path::new(file), &kinds),
+        ["-h" | "--help" | "help"] => {
+            print!("{}", help());
+            ExitCode::SUCCESS
+        }
+        ["-V" | "--version"] => {
+            println!("brokerlet {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        _ => {
+            let found = arguments.join(" ");
+            eprintln!("brokerlet: cannot understand the arguments: {found}\n\n{USAGE}");
+            ExitCode::from(EX_USAGE)
+        }
+    }
+}
+
+const USAGE: &str = "\
+Usage:
+  brokerlet               serve the Open Service Broker API until SIGTERM or SIGINT
+  brokerlet check FILE    check a catalog file and print the cf commands that register it
+  brokerlet --help        print this help
+  brokerlet --version     print the version
+";
+
+fn help() -> String {
+    let mut text = format!(
+        "brokerlet {}: {}\n\n{USAGE}\nEnvironment:\n",
+        env!("CARGO_PKG_VERSION"),
+        env!("CARGO_PKG_DESCRIPTION"),
+    );
+    for variable in VARIABLES {
+        _ = write!(text, "  {:24}{}", variable.name, variable.meaning);
+        if !variable.default.is_empty() {
+            _ = write!(text, " [{}]", variable.default);
+        }
+        text.push('\n');
+    }
+    text.push_str(
+        "\nExit codes: 0 stopped as asked, 1 check found errors, 64 wrong arguments, 74 the state or the network cannot be\n\
+         used, 78 the environment or the catalog file is wrong.\n",
+    );
+    text
+}
+
+/// Everything that a catalog file says: what is offered, and how it is fulfilled.
+pub(crate) type Offered = (Catalog, HashMap<String, Fulfilment>);
+
+/// Reads and checks a catalog file in full, adapters included: all findings at once. `None` stands for the built-in catalog. The catalog is
+/// absent exactly if the findings have errors.
+pub(crate) fn load(
+    path: Option<&Path>,
+    kinds: &Kinds,
+    environment: Environment<'_>,
+) -> (Option<Offered>, Findings) {
+    let (text, modified) = match path.map(read) {
+        None => (TUTORIAL.to_owned(), SystemTime::now()),
+        Some(Ok(read)) => read,
+        Some(Err(error)) => {
+            let mut findings = Findings::default();
+            findings.error("", error);
+            return (None, findings);
+        }
+    };
+    let (loaded, mut findings) = file::parse(&text, modified, environment);
+    let Some(Loaded { catalog, adapters }) = loaded else {
+        return (None, findings);
+    };
+    let mut fulfilments = HashMap::new();
+    for (s, service) in catalog.services().iter().enumerate() {
+        for (p, plan) in service.plans.iter().enumerate() {
+            let private = adapters.get(&(s, p));
+            if let Some(built) = kinds.build(private, service, plan, environment, &mut findings) {
+                fulfilments.insert(plan.id.clone(), built);
+            }
+        }
+    }
+    findings.sort();
+    let offered = (!findings.has_errors()).then_some((catalog, fulfilments));
+    (offered, findings)
+}
+
+fn read(path: &Path) -> Result<(String, SystemTime), String> {
+    let failed = |error| format!("cannot read the catalog file: {error}");
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    Ok((text, modified.unwrap_or_else(|_| SystemTime::now())))
+}
+
+/// `brokerlet check FILE`.
+fn check(path: &Path, kinds: &Kinds) -> ExitCode {
+    let environment = |name: &str| std::env::var(name).ok();
+    let (offered, findings) = load(Some(path), kinds, &environment);
+    print!("{findings}");
+    let file = path.display();
+    let counts = format!(
+        "{}, {}",
+        counted(findings.count(Severity::Error), "error"),
+        counted(findings.count(Severity::Warning), "warning")
+    );
+    let Some((catalog, _)) = offered else {
+        println!("{file}: {counts}");
+        return ExitCode::FAILURE;
+    };
+    let plans = catalog
+        .services()
+        .iter()
+        .map(|service| service.plans.len())
+        .sum();
+    println!(
+        "{file}: {counts}; offers {} with {}",
+        counted(catalog.services().len(), "service"),
+        counted(plans, "plan")
+    );
+    print!("{}", register(catalog.services()));
+    ExitCode::SUCCESS
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
+}
+
+/// The `cf` commands that register a catalog and use its first plan.
+fn register(services: &[Service]) -> String {
+    let mut text = String::from(
+        "\nTo register this catalog, with the broker's own user name, password and URL:\n\n  \
+         cf create-service-broker brokerlet \"$BROKER_USERNAME\" \"$BROKER_PASSWORD\" https://brokerlet.example.com\n",
+    );
+    for service in services {
+        _ = writeln!(
+            text,
+            "  cf enable-service-access {} -b brokerlet",
+            shell(&service.name)
+        );
+    }
+    text.push_str("  cf marketplace\n");
+    for service in services {
+        for plan in &service.plans {
+            let (service, plan) = (&service.name, &plan.name);
+            let instance = shell(&format!("my-{service}-{plan}"));
+            _ = writeln!(
+                text,
+                "  cf create-service {} {} {instance}",
+                shell(service),
+                shell(plan)
+            );
+        }
+    }
+    text
+}
+
+/// A word for a shell, quoted where it must be.
+fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}

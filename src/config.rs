@@ -1,0 +1,511 @@
+//! The environment -> [`Config`]. Every variable is in one table, which `--help` prints.
+
+use crate::catalog::finding::suggestion;
+use crate::http::auth::Credentials;
+use crate::log;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// One environment variable, as `--help` and README show it.
+pub struct Variable {
+    pub name: &'static str,
+    pub default: &'static str,
+    pub meaning: &'static str,
+}
+
+const fn variable(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
+    Variable {
+        name,
+        default,
+        meaning,
+    }
+}
+
+/// Every variable that brokerlet reads.
+pub const VARIABLES: &[Variable] = &[
+    variable(
+        "BROKER_USERNAME",
+        "required",
+        "user name that the platform logs in with",
+    ),
+    variable(
+        "BROKER_PASSWORD",
+        "required",
+        "password that the platform logs in with",
+    ),
+    variable(
+        "BROKER_PASSWORD_FILE",
+        "",
+        "file that holds the password, instead of BROKER_PASSWORD",
+    ),
+    variable(
+        "BROKER_USERNAME_2",
+        "BROKER_USERNAME",
+        "user name of a second pair, accepted too while you rotate",
+    ),
+    variable("BROKER_PASSWORD_2", "", "password of the second pair"),
+    variable(
+        "BROKER_PASSWORD_2_FILE",
+        "",
+        "file that holds the second password",
+    ),
+    variable("BROKER_CATALOG", "the tutorial's", "catalog file (JSON)"),
+    variable(
+        "BROKER_STORE",
+        "file:brokerlet.redb",
+        "where the state is kept: file:PATH, or memory to try things out",
+    ),
+    variable(
+        "BROKER_CACHE",
+        "1MiB",
+        "memory that the file store may use as a cache",
+    ),
+    variable("BROKER_ADDRESS", "0.0.0.0", "IP address to listen on"),
+    variable(
+        "PORT",
+        "VCAP_APP_PORT, else 5000",
+        "port to listen on; 0 takes a free one",
+    ),
+    variable(
+        "BROKER_WORKERS",
+        "16",
+        "requests worked on at the same time, 1 to 1024",
+    ),
+    variable(
+        "BROKER_LOG",
+        "logfmt",
+        "form of the log lines: logfmt or json",
+    ),
+];
+
+/// Names that other brokers use for the credentials.
+const USERNAME_ALIASES: &[&str] = &["SECURITY_USER_NAME", "AUTH_USER"];
+const PASSWORD_ALIASES: &[&str] = &["SECURITY_USER_PASSWORD", "AUTH_PASSWORD"];
+
+const MIN_CACHE: usize = 64 * 1024;
+
+/// Where the state is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreConfig {
+    Memory,
+    File { path: PathBuf, cache: usize },
+}
+
+/// Everything that the environment says.
+#[derive(Debug)]
+pub struct Config {
+    pub credentials: Credentials,
+    pub catalog: Option<PathBuf>,
+    pub store: StoreConfig,
+    pub address: SocketAddr,
+    pub workers: usize,
+    pub log: log::Format,
+    /// Whether this is an app container of Cloud Foundry, whose disk does not survive a restart.
+    pub on_cloud_foundry: bool,
+    /// What the operator should look at, but which does not stop the start.
+    pub warnings: Vec<String>,
+}
+
+/// The environment, with every complaint about it collected. Values of passwords are never part of a complaint.
+struct Reader<'e> {
+    environment: &'e dyn Fn(&str) -> Option<String>,
+    errors: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// An empty variable counts as unset.
+    fn get(&self, name: &str) -> Option<String> {
+        (self.environment)(name).filter(|value| !value.is_empty())
+    }
+
+    fn first(
+        &self,
+        name: &'static str,
+        aliases: &[&'static str],
+    ) -> Option<(&'static str, String)> {
+        std::iter::once(name)
+            .chain(aliases.iter().copied())
+            .find_map(|name| Some((name, self.get(name)?)))
+    }
+
+    fn parsed<T>(
+        &mut self,
+        name: &str,
+        default: T,
+        wanted: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        let Some(value) = self.get(name) else {
+            return default;
+        };
+        parse(value.trim()).unwrap_or_else(|| {
+            self.errors
+                .push(format!("{name}: found {value:?}, wanted {wanted}"));
+            default
+        })
+    }
+
+    fn password(
+        &mut self,
+        name: &'static str,
+        aliases: &[&'static str],
+        file: &'static str,
+    ) -> Option<String> {
+        let direct = self.first(name, aliases);
+        let Some(path) = self.get(file) else {
+            return direct.map(|(_, password)| password);
+        };
+        if let Some((name, _)) = direct {
+            self.errors.push(format!(
+                "{name} and {file} are both set; wanted only one of them"
+            ));
+            return None;
+        }
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let password = text.strip_suffix('\n').unwrap_or(&text);
+                let password = password.strip_suffix('\r').unwrap_or(password);
+                if password.is_empty() {
+                    self.errors.push(format!(
+                        "{file}: the file {path} is empty, wanted the password"
+                    ));
+                }
+                Some(password.to_owned())
+            }
+            Err(error) => {
+                self.errors
+                    .push(format!("{file}: cannot read {path}: {error}"));
+                None
+            }
+        }
+    }
+
+    fn check_pair(&mut self, username_from: &str, username: &str, password: &str) {
+        if username.contains(':') {
+            self.errors.push(format!(
+                "{username_from}: found {username:?}, wanted a name without a colon; Basic authentication cannot carry one"
+            ));
+        }
+        if username
+            .chars()
+            .chain(password.chars())
+            .any(char::is_control)
+        {
+            self.errors.push(format!(
+                "{username_from} or its password has a control character, which Basic authentication cannot carry"
+            ));
+        }
+    }
+}
+
+impl Config {
+    /// Reads the configuration; the error has a line for every variable that is wrong. `names` are all the variables that
+    /// are set: those that look like a misspelt one of ours are warned about.
+    pub fn read<'n>(
+        environment: &dyn Fn(&str) -> Option<String>,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Result<Config, Vec<String>> {
+        let mut reader = Reader {
+            environment,
+            errors: Vec::new(),
+        };
+        let credentials = credentials(&mut reader);
+        let ip = reader.parsed(
+            "BROKER_ADDRESS",
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            "an IP address such as 0.0.0.0, 127.0.0.1 or ::",
+            |text| text.parse().ok(),
+        );
+        let port_from = if reader.get("PORT").is_some() {
+            "PORT"
+        } else {
+            "VCAP_APP_PORT"
+        };
+        let port = reader.parsed(port_from, 5000, "a port from 0 to 65535", |text| {
+            text.parse().ok()
+        });
+        let workers = reader.parsed("BROKER_WORKERS", 16, "a number from 1 to 1024", |text| {
+            text.parse().ok().filter(|n| (1..=1024).contains(n))
+        });
+        let cache = reader.parsed(
+            "BROKER_CACHE",
+            1 << 20,
+            "a size of at least 64KiB, such as 1MiB",
+            |text| size(text).filter(|bytes| *bytes >= MIN_CACHE),
+        );
+        let store = reader.parsed(
+            "BROKER_STORE",
+            StoreConfig::File {
+                path: "brokerlet.redb".into(),
+                cache,
+            },
+            "file:PATH or memory",
+            |text| match text.split_once(':') {
+                None if text == "memory" => Some(StoreConfig::Memory),
+                Some(("file", path)) if !path.is_empty() => Some(StoreConfig::File {
+                    path: path.into(),
+                    cache,
+                }),
+                _ => None,
+            },
+        );
+        let log = reader.parsed(
+            "BROKER_LOG",
+            log::Format::Logfmt,
+            "logfmt or json",
+            |text| match text {
+                "logfmt" => Some(log::Format::Logfmt),
+                "json" => Some(log::Format::Json),
+                _ => None,
+            },
+        );
+        let on_cloud_foundry = reader.get("VCAP_APPLICATION").is_some();
+        let mut warnings = unknown_variables(names);
+        if on_cloud_foundry {
+            let place = match &store {
+                StoreConfig::File { path, .. } => {
+                    format!("the disk, and {} with it,", path.display())
+                }
+                StoreConfig::Memory => "memory".to_owned(),
+            };
+            warnings.push(format!(
+                "on Cloud Foundry {place} does not survive a restart of the app: every service instance and binding is \
+                 then forgotten"
+            ));
+        }
+        let catalog = reader.get("BROKER_CATALOG").map(PathBuf::from);
+        match credentials {
+            Some(credentials) if reader.errors.is_empty() => Ok(Config {
+                credentials,
+                catalog,
+                store,
+                address: SocketAddr::new(ip, port),
+                workers,
+                log,
+                on_cloud_foundry,
+                warnings,
+            }),
+            _ => Err(reader.errors),
+        }
+    }
+}
+
+fn credentials(reader: &mut Reader<'_>) -> Option<Credentials> {
+    let username = reader.first("BROKER_USERNAME", USERNAME_ALIASES);
+    let password = reader.password("BROKER_PASSWORD", PASSWORD_ALIASES, "BROKER_PASSWORD_FILE");
+    let missing = match (&username, &password) {
+        (None, None) => "BROKER_USERNAME and BROKER_PASSWORD are",
+        (None, _) => "BROKER_USERNAME is",
+        (_, None) => "BROKER_PASSWORD is",
+        _ => "",
+    };
+    // Without a password for another reason than that none is set, the reason has been told already.
+    if !missing.is_empty() && reader.errors.is_empty() {
+        reader.errors.push(format!(
+            "{missing} not set: the platform needs a user name and a password to log in with; there is no default. \
+             BROKER_PASSWORD_FILE names a file that holds the password"
+        ));
+    }
+    let (username_from, username) = username?;
+    let password = password?;
+    reader.check_pair(username_from, &username, &password);
+
+    let second_username = reader.get("BROKER_USERNAME_2");
+    let second_password = reader.password("BROKER_PASSWORD_2", &[], "BROKER_PASSWORD_2_FILE");
+    let mut pairs = vec![(username.clone(), password)];
+    match (second_username, second_password) {
+        (Some(_), None) => reader.errors.push(
+            "BROKER_USERNAME_2 is set, but BROKER_PASSWORD_2 is not; wanted both or none"
+                .to_owned(),
+        ),
+        (second_username, Some(password)) => {
+            let username = second_username.unwrap_or(username);
+            reader.check_pair("BROKER_USERNAME_2", &username, &password);
+            pairs.push((username, password));
+        }
+        (None, None) => {}
+    }
+    let pairs = pairs
+        .iter()
+        .map(|(user, password)| (user.as_str(), password.as_str()));
+    Some(Credentials::new(pairs))
+}
+
+/// Variables that begin like ours, but are not.
+fn unknown_variables<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
+    let known = || VARIABLES.iter().map(|variable| variable.name);
+    let mut unknown: Vec<_> = names
+        .into_iter()
+        .filter(|name| name.starts_with("BROKER_") && !known().any(|known| known == *name))
+        .map(|name| format!("{name}: unknown variable{}", suggestion(name, known())))
+        .collect();
+    unknown.sort();
+    unknown
+}
+
+/// `1048576`, `1024KiB`, `1MiB`, `1M`: bytes.
+fn size(text: &str) -> Option<usize> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let number: usize = text[..digits].parse().ok()?;
+    let factor = match text[digits..].trim() {
+        "" | "B" => 1,
+        "K" | "KB" | "KiB" => 1 << 10,
+        "M" | "MB" | "MiB" => 1 << 20,
+        "G" | "GB" | "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let lookup = |name: &str| {
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        Config::read(&lookup, variables.iter().map(|(name, _)| *name))
+    }
+
+    fn with(more: &[(&'static str, &'static str)]) -> Result<Config, Vec<String>> {
+        let mut all = vec![
+            ("BROKER_USERNAME", "alex"),
+            ("BROKER_PASSWORD", "bigsecret"),
+        ];
+        all.extend_from_slice(more);
+        read(&all)
+    }
+
+    #[test]
+    fn two_credentials_are_enough() {
+        let config = with(&[]).unwrap();
+        assert_eq!(config.address.to_string(), "0.0.0.0:5000");
+        assert_eq!(config.workers, 16);
+        assert_eq!(
+            config.store,
+            StoreConfig::File {
+                path: "brokerlet.redb".into(),
+                cache: 1 << 20
+            }
+        );
+        assert!(config.warnings.is_empty());
+    }
+
+    #[test]
+    fn without_credentials_the_variables_are_named() {
+        for (variables, wanted) in [
+            (vec![], "BROKER_USERNAME and BROKER_PASSWORD are not set"),
+            (
+                vec![("BROKER_USERNAME", "alex")],
+                "BROKER_PASSWORD is not set",
+            ),
+            (
+                vec![("BROKER_PASSWORD", "x"), ("BROKER_USERNAME", "")],
+                "BROKER_USERNAME is not set",
+            ),
+        ] {
+            let errors = read(&variables).unwrap_err();
+            assert!(
+                errors.len() == 1 && errors[0].starts_with(wanted),
+                "{errors:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_brokers_names_for_the_credentials_work() {
+        for (user, password) in [
+            ("SECURITY_USER_NAME", "SECURITY_USER_PASSWORD"),
+            ("AUTH_USER", "AUTH_PASSWORD"),
+        ] {
+            assert!(read(&[(user, "alex"), (password, "bigsecret")]).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_port_is_port_then_vcap_app_port() {
+        assert_eq!(
+            with(&[("VCAP_APP_PORT", "8080")]).unwrap().address.port(),
+            8080
+        );
+        assert_eq!(
+            with(&[("VCAP_APP_PORT", "8080"), ("PORT", "81")])
+                .unwrap()
+                .address
+                .port(),
+            81
+        );
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once_without_the_secrets() {
+        let errors = with(&[
+            ("PORT", "http"),
+            ("BROKER_ADDRESS", "localhost"),
+            ("BROKER_WORKERS", "0"),
+            ("BROKER_CACHE", "1 parsec"),
+            ("BROKER_STORE", "redis"),
+            ("BROKER_LOG", "xml"),
+            ("BROKER_PASSWORD_FILE", "/x"),
+            ("BROKER_USERNAME_2", "eve"),
+        ])
+        .unwrap_err();
+        let text = errors.join("\n");
+        for name in [
+            "PORT",
+            "BROKER_ADDRESS",
+            "BROKER_WORKERS",
+            "BROKER_CACHE",
+            "BROKER_STORE",
+            "BROKER_LOG",
+            "BROKER_PASSWORD_FILE",
+        ] {
+            assert!(text.contains(name), "{name} in {text}");
+        }
+        assert!(!text.contains("bigsecret"));
+        assert!(
+            with(&[("BROKER_USERNAME_2", "eve")]).unwrap_err()[0].contains("BROKER_PASSWORD_2")
+        );
+        assert!(
+            read(&[("BROKER_USERNAME", "a:b"), ("BROKER_PASSWORD", "x")]).unwrap_err()[0]
+                .contains("colon")
+        );
+    }
+
+    #[test]
+    fn misspelt_variables_are_warned_about() {
+        let config = with(&[("BROKER_CATALOGUE", "x")]).unwrap();
+        assert_eq!(
+            config.warnings,
+            ["BROKER_CATALOGUE: unknown variable, did you mean \"BROKER_CATALOG\"?"]
+        );
+    }
+
+    #[test]
+    fn on_cloud_foundry_the_disk_is_warned_about() {
+        let config = with(&[("VCAP_APPLICATION", "{}")]).unwrap();
+        assert!(config.warnings[0].contains("does not survive a restart"));
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [
+            ("65536", 65536),
+            ("64K", 65536),
+            ("1 MiB", 1 << 20),
+            ("2GB", 2 << 30),
+        ] {
+            assert_eq!(size(text), Some(bytes));
+        }
+        for bad in ["", "MiB", "1X", "99999999999999999999", "-1"] {
+            assert_eq!(size(bad), None);
+        }
+    }
+}

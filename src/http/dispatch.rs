@@ -1,0 +1,338 @@
+//! The dispatcher: authenticate, check the version, then one arm an endpoint, in the order of the specification.
+
+use super::auth::Credentials;
+use super::reply::{Body, Reply};
+use super::target::{Query, check_id, segments};
+use super::{Request, identity, version};
+use crate::adapter::{Identity, Origin};
+use crate::broker::Broker;
+use crate::broker::error::Error;
+use crate::log;
+
+use std::io::Read;
+use std::time::{Duration, SystemTime};
+
+/// Largest request body, in bytes.
+pub const MAX_BODY: u64 = 1024 * 1024;
+
+/// Answers requests. Shared by all workers.
+pub struct Dispatcher {
+    broker: Broker,
+    credentials: Credentials,
+    /// The Last-Modified of the catalog, in HTTP's words.
+    catalog_modified: String,
+}
+
+/// What the log says of a request beside its answer. Nothing in it is secret.
+#[derive(Debug, Default)]
+struct Note {
+    /// The template, never the path itself.
+    route: &'static str,
+    request_id: Option<String>,
+    user: Option<String>,
+    instance_id: Option<String>,
+    binding_id: Option<String>,
+}
+
+impl Dispatcher {
+    pub fn new(broker: Broker, credentials: Credentials) -> Dispatcher {
+        let catalog_modified = httpdate::fmt_http_date(broker.catalog().modified());
+        Dispatcher {
+            broker,
+            credentials,
+            catalog_modified,
+        }
+    }
+
+    /// Answers one request and returns the line that the log has about it; the caller adds how long it took.
+    pub fn handle(&self, request: &mut Request<'_>) -> (Reply, log::Entry) {
+        let echo = request
+            .headers
+            .get(identity::REQUEST)
+            .and_then(identity::echoed);
+        let mut note = Note {
+            request_id: request
+                .headers
+                .get(identity::VCAP_REQUEST)
+                .and_then(identity::echoed)
+                .or(echo)
+                .map(str::to_owned),
+            ..Note::default()
+        };
+        let mut reply = self
+            .answer(request, &mut note)
+            .unwrap_or_else(Reply::from)
+            .with_header("Content-Type", "application/json");
+        // spec: Request Identity, SHOULD be in the answer.
+        if let Some(echo) = echo {
+            reply = reply.with_header(identity::REQUEST, echo.to_owned());
+        }
+        let line = if reply.status >= 500 {
+            log::error
+        } else {
+            log::info
+        };
+        let line = line("request")
+            .with("method", method_for_log(request.method))
+            .with("route", note.route)
+            .with("status", reply.status)
+            .with("outcome", &*reply.outcome)
+            .with("request_id", note.request_id.as_ref())
+            .with("user", note.user.as_ref())
+            .with("instance_id", note.instance_id.as_ref())
+            .with("binding_id", note.binding_id.as_ref())
+            .with("detail", reply.detail.as_ref());
+        (reply, line)
+    }
+
+    fn answer(&self, request: &mut Request<'_>, note: &mut Note) -> Result<Reply, Error> {
+        let (path, query) = request
+            .target
+            .split_once('?')
+            .unwrap_or((request.target, ""));
+        if path == "/healthz" {
+            note.route = "/healthz";
+            return self.health(request.method);
+        }
+        note.route = "-";
+        if !self
+            .credentials
+            .accept(request.headers.get("Authorization"))
+        {
+            return Ok(unauthorized());
+        }
+        version::check(request.headers.get(version::HEADER))?;
+        let identity = match request.headers.get(identity::ORIGINATING) {
+            Some(header) => Some(identity::parse(header)?),
+            None => None,
+        };
+        note.user = identity
+            .as_ref()
+            .and_then(Identity::user)
+            .map(str::to_owned);
+
+        let segments = segments(path)?;
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        let Some(route) = Route::of(&segments) else {
+            return Err(Error::not_found("There is nothing at this path."));
+        };
+        note.route = route.template();
+        if let Some(id) = route.instance_id() {
+            check_id("instance_id", id)?;
+            note.instance_id = Some(id.to_owned());
+        }
+        if let Some(id) = route.binding_id() {
+            check_id("binding_id", id)?;
+            note.binding_id = Some(id.to_owned());
+        }
+        let request_id = note.request_id.clone();
+        let origin = Origin {
+            identity: identity.as_ref(),
+            request_id: request_id.as_deref(),
+        };
+        let query = Query::parse(query)?;
+        let (service_id, plan_id) = (query.service_id.as_deref(), query.plan_id.as_deref());
+        let operation = query.operation.as_deref();
+        let broker = &self.broker;
+
+        use Route::{Binding, BindingOperation, Catalog, Instance, InstanceOperation};
+        let answer = match (request.method, route) {
+            ("GET" | "HEAD", Catalog) => return Ok(self.catalog(request)),
+            ("GET" | "HEAD", InstanceOperation(id)) => {
+                broker.poll_instance(id, service_id, plan_id, operation)
+            }
+            ("GET" | "HEAD", BindingOperation(instance, id)) => {
+                broker.poll_binding(instance, id, service_id, plan_id, operation)
+            }
+            ("PUT", Instance(id)) => broker.provision(id, &read_body(request)?, origin),
+            ("GET" | "HEAD", Instance(id)) => broker.fetch_instance(id, service_id, plan_id),
+            ("PATCH", Instance(id)) => broker.update(id, &read_body(request)?, origin),
+            ("PUT", Binding(instance, id)) => {
+                broker.bind(instance, id, &read_body(request)?, origin)
+            }
+            ("GET" | "HEAD", Binding(instance, id)) => {
+                broker.fetch_binding(instance, id, service_id, plan_id)
+            }
+            ("DELETE", Binding(instance, id)) => {
+                let (service_id, plan_id) = query.required_ids()?;
+                broker.unbind(instance, id, service_id, plan_id, origin)
+            }
+            ("DELETE", Instance(id)) => {
+                let (service_id, plan_id) = query.required_ids()?;
+                broker.deprovision(id, service_id, plan_id, origin)
+            }
+            (_, route) => return Ok(method_not_allowed(route.allowed())),
+        };
+        answer.map(Reply::from)
+    }
+
+    /// `GET /v2/catalog`. spec: Catalog Management; RFC 7232 for the conditions.
+    fn catalog(&self, request: &Request<'_>) -> Reply {
+        let catalog = self.broker.catalog();
+        let unchanged = match request.headers.get("If-None-Match") {
+            Some(tags) => tags.split(',').any(|tag| {
+                let tag = tag.trim();
+                tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == catalog.etag()
+            }),
+            None => request
+                .headers
+                .get("If-Modified-Since")
+                .and_then(|date| httpdate::parse_http_date(date).ok())
+                .is_some_and(|date| whole_seconds(catalog.modified()) <= date),
+        };
+        let reply = if unchanged {
+            Reply::new(304, Body::Empty, "not_modified")
+        } else {
+            Reply::new(200, Body::Shared(catalog.rendered().clone()), "served")
+        };
+        reply
+            .with_header("ETag", catalog.etag().to_owned())
+            .with_header("Last-Modified", self.catalog_modified.clone())
+    }
+
+    /// `GET /healthz`, without credentials: whether requests can be served.
+    fn health(&self, method: &str) -> Result<Reply, Error> {
+        if !matches!(method, "GET" | "HEAD") {
+            return Ok(method_not_allowed("GET, HEAD"));
+        }
+        self.broker.check_store()?;
+        Ok(Reply::new(
+            200,
+            Body::Owned(br#"{"status":"ok"}"#.to_vec()),
+            "healthy",
+        ))
+    }
+}
+
+/// The endpoints of the specification.
+#[derive(Clone, Copy)]
+enum Route<'a> {
+    Catalog,
+    Instance(&'a str),
+    InstanceOperation(&'a str),
+    Binding(&'a str, &'a str),
+    BindingOperation(&'a str, &'a str),
+}
+
+impl<'a> Route<'a> {
+    fn of(segments: &[&'a str]) -> Option<Route<'a>> {
+        Some(match *segments {
+            ["v2", "catalog"] => Route::Catalog,
+            ["v2", "service_instances", instance] => Route::Instance(instance),
+            ["v2", "service_instances", instance, "last_operation"] => {
+                Route::InstanceOperation(instance)
+            }
+            [
+                "v2",
+                "service_instances",
+                instance,
+                "service_bindings",
+                binding,
+            ] => Route::Binding(instance, binding),
+            [
+                "v2",
+                "service_instances",
+                instance,
+                "service_bindings",
+                binding,
+                "last_operation",
+            ] => Route::BindingOperation(instance, binding),
+            _ => return None,
+        })
+    }
+
+    fn template(self) -> &'static str {
+        match self {
+            Route::Catalog => "/v2/catalog",
+            Route::Instance(_) => "/v2/service_instances/:instance_id",
+            Route::InstanceOperation(_) => "/v2/service_instances/:instance_id/last_operation",
+            Route::Binding(..) => "/v2/service_instances/:instance_id/service_bindings/:binding_id",
+            Route::BindingOperation(..) => {
+                "/v2/service_instances/:instance_id/service_bindings/:binding_id/last_operation"
+            }
+        }
+    }
+
+    fn allowed(self) -> &'static str {
+        match self {
+            Route::Catalog | Route::InstanceOperation(_) | Route::BindingOperation(..) => {
+                "GET, HEAD"
+            }
+            Route::Instance(_) => "GET, HEAD, PUT, PATCH, DELETE",
+            Route::Binding(..) => "GET, HEAD, PUT, DELETE",
+        }
+    }
+
+    fn instance_id(self) -> Option<&'a str> {
+        match self {
+            Route::Catalog => None,
+            Route::Instance(instance)
+            | Route::InstanceOperation(instance)
+            | Route::Binding(instance, _)
+            | Route::BindingOperation(instance, _) => Some(instance),
+        }
+    }
+
+    fn binding_id(self) -> Option<&'a str> {
+        match self {
+            Route::Binding(_, binding) | Route::BindingOperation(_, binding) => Some(binding),
+            _ => None,
+        }
+    }
+}
+
+/// spec: Platform to Service Broker Authentication, 401.
+fn unauthorized() -> Reply {
+    let error = Error::new(
+        401,
+        "The user name or password for this service broker is missing or wrong.",
+    );
+    Reply::from(error).with_header(
+        "WWW-Authenticate",
+        "Basic realm=\"brokerlet\", charset=\"UTF-8\"",
+    )
+}
+
+fn method_not_allowed(allowed: &'static str) -> Reply {
+    let error = Error::new(405, format!("This path allows {allowed} only."));
+    Reply::from(error).with_header("Allow", allowed)
+}
+
+fn read_body(request: &mut Request<'_>) -> Result<Vec<u8>, Error> {
+    let too_large = || {
+        Error::new(
+            413,
+            format!("The request body is larger than {MAX_BODY} bytes."),
+        )
+    };
+    let declared = request.content_length;
+    if declared.is_some_and(|length| length > MAX_BODY) {
+        return Err(too_large());
+    }
+    let mut body = Vec::with_capacity(declared.unwrap_or(0) as usize);
+    let incomplete = || Error::bad_request("The request body ended before it was complete.");
+    (&mut *request.body)
+        .take(MAX_BODY + 1)
+        .read_to_end(&mut body)
+        .map_err(|_| incomplete())?;
+    match body.len() as u64 {
+        length if length > MAX_BODY => Err(too_large()),
+        length if declared.is_some_and(|declared| length < declared) => Err(incomplete()),
+        _ => Ok(body),
+    }
+}
+
+/// HTTP dates have whole seconds.
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map(|age| SystemTime::UNIX_EPOCH + Duration::from_secs(age.as_secs()))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Methods are the client's words: those that nobody knows do not reach the log.
+fn method_for_log(method: &str) -> &str {
+    match method {
+        "GET" | "HEAD" | "PUT" | "PATCH" | "DELETE" | "POST" | "OPTIONS" => method,
+        _ => "other",
+    }
+}

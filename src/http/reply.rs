@@ -1,0 +1,94 @@
+//! Answers as plain values.
+
+use crate::broker::Answer;
+use crate::broker::error::Error;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// An answer to a request.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    pub body: Body,
+    /// For the log: what became of the request.
+    pub outcome: Cow<'static, str>,
+    /// For the log: what the operator should know of a failure.
+    pub detail: Option<String>,
+}
+
+/// The body of an answer: JSON, or nothing with 304.
+#[derive(Debug, Clone)]
+pub enum Body {
+    Empty,
+    Owned(Vec<u8>),
+    /// Rendered once, served to everybody.
+    Shared(Arc<[u8]>),
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Body::Empty => &[],
+            Body::Owned(bytes) => bytes,
+            Body::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl Reply {
+    pub fn new(status: u16, body: Body, outcome: &'static str) -> Reply {
+        Reply {
+            status,
+            headers: Vec::with_capacity(4),
+            body,
+            outcome: Cow::Borrowed(outcome),
+            detail: None,
+        }
+    }
+
+    pub fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Reply {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The value of a header field of the answer.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_ref())
+    }
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Reply {
+        Reply::new(answer.status, Body::Owned(answer.body), answer.outcome)
+    }
+}
+
+impl From<Error> for Reply {
+    fn from(mut error: Error) -> Reply {
+        let outcome = error.code.unwrap_or(match error.status {
+            400 => "bad_request",
+            401 => "unauthorized",
+            404 => "not_found",
+            405 => "method_not_allowed",
+            409 => "conflict",
+            410 => "gone",
+            412 => "version_refused",
+            413 => "too_large",
+            503 => "unavailable",
+            _ => "failed",
+        });
+        // A struct of strings and booleans: rendering it cannot fail.
+        let body = serde_json::to_vec(&error).unwrap_or_else(|_| b"{}".to_vec());
+        let mut reply = Reply::new(error.status, Body::Owned(body), outcome);
+        if let Some(seconds) = error.retry_after {
+            reply = reply.with_header("Retry-After", seconds.to_string());
+        }
+        reply.detail = error.detail.take();
+        reply
+    }
+}

@@ -1,0 +1,175 @@
+//! The request target: path segments and query, percent-decoded. spec: URL Properties.
+
+use crate::broker::error::Error;
+
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+
+/// Longest id accepted, in bytes; Cloud Controller's are up to 255 characters.
+const MAX_ID: usize = 1024;
+
+/// The segments of a path, decoded. A path may begin with several slashes: a broker URL that was registered with a slash
+/// at its end yields `//v2/catalog`.
+pub fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Error> {
+    path.trim_start_matches('/')
+        .split('/')
+        .map(|segment| decode("the path", segment))
+        .collect()
+}
+
+/// Refuses what cannot be an id. `name` is what the specification calls it.
+pub fn check_id(name: &str, id: &str) -> Result<(), Error> {
+    if id.is_empty() {
+        return Err(Error::bad_request(format!("{name} in the path is empty.")));
+    }
+    if id.len() > MAX_ID {
+        return Err(Error::bad_request(format!(
+            "{name}: found {} bytes, wanted at most {MAX_ID}.",
+            id.len()
+        )));
+    }
+    if id.chars().any(char::is_control) {
+        return Err(Error::bad_request(format!(
+            "{name}: found {id:?}, wanted no control characters."
+        )));
+    }
+    Ok(())
+}
+
+/// The fields of a query string that the specification knows. Empty ones count as absent where they are optional.
+#[derive(Debug, Default)]
+pub struct Query<'a> {
+    pub service_id: Option<Cow<'a, str>>,
+    pub plan_id: Option<Cow<'a, str>>,
+    pub operation: Option<Cow<'a, str>>,
+    pub accepts_incomplete: bool,
+}
+
+impl<'a> Query<'a> {
+    pub fn parse(query: &'a str) -> Result<Query<'a>, Error> {
+        let mut parsed = Query::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let field = match name {
+                "service_id" => &mut parsed.service_id,
+                "plan_id" => &mut parsed.plan_id,
+                "operation" => &mut parsed.operation,
+                "accepts_incomplete" => {
+                    parsed.accepts_incomplete = match value {
+                        "true" => true,
+                        "false" | "" => false,
+                        _ => {
+                            return Err(Error::bad_request(format!(
+                                "accepts_incomplete: found {value:?}, wanted true or false."
+                            )));
+                        }
+                    };
+                    continue;
+                }
+                _ => continue,
+            };
+            let value = plus_decoded(name, value)?;
+            *field = Some(value).filter(|value| !value.is_empty());
+        }
+        Ok(parsed)
+    }
+
+    /// The two ids that a delete must name. spec: Unbinding and Deprovisioning, Parameters.
+    pub fn required_ids(&self) -> Result<(&str, &str), Error> {
+        let missing = |name: &str| {
+            Error::bad_request(format!("{name} is missing in the query of the request."))
+        };
+        Ok((
+            self.service_id
+                .as_deref()
+                .ok_or_else(|| missing("service_id"))?,
+            self.plan_id.as_deref().ok_or_else(|| missing("plan_id"))?,
+        ))
+    }
+}
+
+/// In queries a plus stands for a space, as forms and most HTTP clients write it.
+fn plus_decoded<'a>(name: &str, value: &'a str) -> Result<Cow<'a, str>, Error> {
+    if !value.contains('+') {
+        return decode(name, value);
+    }
+    let spaced = value.replace('+', " ");
+    Ok(Cow::Owned(decode(name, &spaced)?.into_owned()))
+}
+
+fn decode<'a>(name: &str, text: &'a str) -> Result<Cow<'a, str>, Error> {
+    percent_decode_str(text).decode_utf8().map_err(|_| {
+        Error::bad_request(format!(
+            "{name}: the percent-encoded text is not valid UTF-8."
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_decoded_one_by_one() {
+        assert_eq!(segments("/v2/catalog").unwrap(), ["v2", "catalog"]);
+        assert_eq!(segments("//v2/catalog").unwrap(), ["v2", "catalog"]);
+        assert_eq!(
+            segments("/v2/a%2Fb%20c%C3%A9/d").unwrap(),
+            ["v2", "a/b cé", "d"]
+        );
+        assert_eq!(segments("/v2/x/").unwrap(), ["v2", "x", ""]);
+        assert_eq!(segments("/%zz").unwrap(), ["%zz"]);
+        assert_eq!(segments("/%ff").unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn queries_are_decoded_and_unknown_fields_ignored() {
+        let query =
+            Query::parse("plan_id=a%26b&x=1&service_id=s+1&&operation=&accepts_incomplete=true")
+                .unwrap();
+        assert_eq!(query.plan_id.as_deref(), Some("a&b"));
+        assert_eq!(query.service_id.as_deref(), Some("s 1"));
+        assert_eq!(query.operation, None);
+        assert!(query.accepts_incomplete);
+        assert_eq!(query.required_ids().unwrap(), ("s 1", "a&b"));
+        assert!(
+            Query::parse("accepts_incomplete=yes")
+                .unwrap_err()
+                .description
+                .contains("yes")
+        );
+        assert!(
+            Query::parse("plan_id=%ff")
+                .unwrap_err()
+                .description
+                .contains("plan_id")
+        );
+    }
+
+    #[test]
+    fn deletes_must_name_both_ids() {
+        for (query, missing) in [
+            ("", "service_id"),
+            ("plan_id=p", "service_id"),
+            ("service_id=s&plan_id=", "plan_id"),
+        ] {
+            let error = Query::parse(query).unwrap().required_ids().unwrap_err();
+            assert_eq!(error.status, 400);
+            assert!(error.description.contains(missing), "{error}");
+        }
+    }
+
+    #[test]
+    fn ids_are_opaque_but_not_everything() {
+        for good in ["x", "a/b", "ümlaut", "50%", "..", " "] {
+            assert!(check_id("instance_id", good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "a\nb", "a\0", &"x".repeat(1025)] {
+            assert_eq!(
+                check_id("instance_id", bad).unwrap_err().status,
+                400,
+                "{bad:?}"
+            );
+        }
+    }
+}

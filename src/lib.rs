@@ -1,0 +1,22 @@
+//! brokerlet: a small, durable Open Service Broker.
+//!
+//! An operator writes one JSON catalog file and runs one static binary; each plan in the file names an *adapter* that
+//! says how it is fulfilled. As a library, brokerlet lets a Rust program bring its own adapter: implement [`Adapter`],
+//! add it to [`Kinds`], and call [`main`].
+//!
+//! A request walks one way: `http::server -> http::dispatch -> broker -> (store, adapter) -> http::reply`. Nothing lower
+//! knows anything higher.
+
+pub mod adapter;
+pub mod broker;
+pub mod catalog;
+mod cli;
+pub mod config;
+pub mod http;
+pub mod json;
+pub mod log;
+mod serve;
+pub mod store;
+
+pub use adapter::{Adapter, Kinds, Settings};
+pub use cli::main;

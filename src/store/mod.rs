@@ -1,0 +1,117 @@
+//! What must survive: records of instances and bindings, behind one trait.
+//!
+//! A store keeps opaque bodies under typed keys and knows nothing of the lifecycles. Every change is a
+//! compare-and-set on the revision that was read, so that concurrent requests, and several brokers on one state,
+//! meet the same rule; no lock is held while an adapter works.
+
+pub mod contract;
+pub mod file;
+pub mod memory;
+
+use std::fmt;
+
+/// Which record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    Instance(String),
+    /// Instance id, binding id.
+    Binding(String, String),
+}
+
+impl Key {
+    pub fn instance(id: &str) -> Key {
+        Key::Instance(id.to_owned())
+    }
+
+    pub fn binding(instance_id: &str, id: &str) -> Key {
+        Key::Binding(instance_id.to_owned(), id.to_owned())
+    }
+}
+
+/// Names one state of one record. Never used again for another state of the same record, not even after the record
+/// was deleted and made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// The revision of what is not there.
+    pub const ABSENT: Revision = Revision(0);
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub revision: Revision,
+    pub body: Vec<u8>,
+}
+
+/// One step of a commit. `revision` is what the caller read: where the record is of another revision by now, the
+/// whole commit is refused. [`Revision::ABSENT`] stands for "there is none".
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Changes nothing, but holds the commit to what was read.
+    Expect {
+        key: Key,
+        revision: Revision,
+    },
+    /// Writes the record under a new revision. `open` says that an operation on it is in progress, so that
+    /// [`Store::open_operations`] finds it after a crash.
+    Put {
+        key: Key,
+        revision: Revision,
+        body: Vec<u8>,
+        open: bool,
+    },
+    Delete {
+        key: Key,
+        revision: Revision,
+    },
+    /// Deletes every binding of an instance, also one that came after the caller looked.
+    DeleteBindings {
+        instance: String,
+    },
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// Everything was written, and is durable as far as the store is. Its puts have this revision.
+    Committed(Revision),
+    /// Some record was not of the revision expected; nothing was written. Read again and decide again.
+    Conflict,
+}
+
+/// The store cannot do what it is for: the disk is full, the file is gone, the database does not answer.
+#[derive(Debug, Clone)]
+pub struct Error {
+    /// Says what was tried, on which file or database, and what came back. For the log and the operator.
+    pub message: String,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Where records live. Every implementation passes [`contract`].
+pub trait Store: Send + Sync {
+    /// The records of these keys, all of one moment.
+    fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Error>;
+
+    /// The bindings of an instance with their ids, in the order of the ids.
+    fn bindings(&self, instance_id: &str) -> Result<Vec<(String, Record)>, Error>;
+
+    /// The keys of the records that were last put with `open`.
+    fn open_operations(&self) -> Result<Vec<Key>, Error>;
+
+    /// All of the changes or none of them. When this returns [`Outcome::Committed`], the changes are on disk. The changes of one
+    /// commit name each key at most once.
+    fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error>;
+
+    /// What and where, for the start line: `memory`, `file:brokerlet.redb`.
+    fn describe(&self) -> String;
+}
