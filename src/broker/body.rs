@@ -86,6 +86,9 @@ pub fn optional_string<'a>(name: &str, field: Field<'a>) -> Result<Option<Cow<'a
     }
     match serde_json::from_str::<String>(text) {
         Ok(string) => Ok(Some(string).filter(|s| !s.is_empty()).map(Cow::Owned)),
+        Err(_) if text.starts_with('"') => Err(Error::bad_request(format!(
+            "{name}: found half of a surrogate pair, wanted a string of whole characters."
+        ))),
         Err(_) => Err(wrong_type(name, raw, "a string")),
     }
 }
@@ -190,6 +193,8 @@ mod tests {
             description(optional_object("object", body.object)),
             "object: found a string, wanted an object."
         );
+        let body: Body = read(br#"{"name":"a\ud800"}"#).unwrap();
+        assert!(description(required_string("name", body.name)).contains("surrogate"));
         let body: Body = read(br#"{"object":{"x":1e999}}"#).unwrap();
         assert!(description(optional_object("object", body.object)).contains("out of range"));
     }

@@ -132,11 +132,14 @@ impl Error {
         }
     }
 
-    /// What an adapter answered to an update: `instance_usable` and `update_repeatable` may be told.
+    /// What an adapter answered to an update: `instance_usable` and `update_repeatable` may be told. A change that is not
+    /// supported today is not supported tomorrow either. spec: Updating, 422.
     pub fn from_update_failure(failure: Failure) -> Error {
+        let unsupported = failure.kind == FailureKind::Unsupported;
         Error {
-            update_repeatable: failure.update_repeatable,
-            ..Error::from_deprovision_failure(failure)
+            instance_usable: failure.instance_usable.or(unsupported.then_some(true)),
+            update_repeatable: failure.update_repeatable.or(unsupported.then_some(false)),
+            ..Error::from_failure(failure)
         }
     }
 }
@@ -163,3 +166,29 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unsupported_update_need_not_be_repeated() {
+        let flags = |failure| {
+            let error = Error::from_update_failure(failure);
+            (error.instance_usable, error.update_repeatable)
+        };
+        assert_eq!(flags(Failure::unsupported("no")), (Some(true), Some(false)));
+        assert_eq!(flags(Failure::failed("no")), (None, None));
+        let told = Failure {
+            instance_usable: Some(false),
+            update_repeatable: Some(true),
+            ..Failure::unsupported("no")
+        };
+        assert_eq!(flags(told), (Some(false), Some(true)));
+        let other = Error::from_failure(Failure::unsupported("no"));
+        assert_eq!(
+            (other.instance_usable, other.update_repeatable),
+            (None, None)
+        );
+    }
+}

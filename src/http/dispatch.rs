@@ -180,12 +180,13 @@ impl Dispatcher {
                 .and_then(|date| httpdate::parse_http_date(date).ok())
                 .is_some_and(|date| whole_seconds(catalog.modified()) <= date),
         };
-        let reply = if unchanged {
-            Reply::new(304, Body::Empty, "not_modified")
+        let (status, outcome) = if unchanged {
+            (304, "not_modified")
         } else {
-            Reply::new(200, Body::Shared(catalog.rendered().clone()), "served")
+            (200, "served")
         };
-        reply
+        // As with HEAD, the server sends the length of the body and leaves the body itself out. RFC 9110, 8.6.
+        Reply::new(status, Body::Shared(catalog.rendered().clone()), outcome)
             .with_header("ETag", catalog.etag().to_owned())
             .with_header("Last-Modified", self.catalog_modified.clone())
     }

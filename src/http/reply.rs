@@ -18,10 +18,9 @@ pub struct Reply {
     pub detail: Option<String>,
 }
 
-/// The body of an answer: JSON, or nothing with 304.
+/// The body of an answer: JSON. With 304, and to HEAD, it is not sent, but its length is.
 #[derive(Debug, Clone)]
 pub enum Body {
-    Empty,
     Owned(Vec<u8>),
     /// Rendered once, served to everybody.
     Shared(Arc<[u8]>),
@@ -30,7 +29,6 @@ pub enum Body {
 impl AsRef<[u8]> for Body {
     fn as_ref(&self) -> &[u8] {
         match self {
-            Body::Empty => &[],
             Body::Owned(bytes) => bytes,
             Body::Shared(bytes) => bytes,
         }

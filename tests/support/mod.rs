@@ -187,6 +187,11 @@ impl Broker {
             .start()
     }
 
+    /// The tutorial's broker, its state in memory.
+    pub fn in_memory() -> Broker {
+        Setup::new().env("BROKER_STORE", "memory").start()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -287,6 +292,14 @@ impl Request {
             ],
             body: Vec::new(),
         }
+    }
+
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    pub fn target(&self) -> &str {
+        &self.target
     }
 
     /// Sets a header field, in the place of one of the same name.

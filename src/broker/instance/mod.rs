@@ -205,7 +205,12 @@ impl Broker {
         if request.parameters.is_some() {
             offer.check_parameters(SchemaUse::Update, request.parameters)?;
         }
-        if changes == Changes::CONTEXT_ONLY && offer.service.allow_context_updates != Some(true) {
+        // A platform sends its context along with everything: a request that repeats parameters or maintenance which the
+        // instance already has is not one of "only contextual data".
+        let context_only = changes == Changes::CONTEXT_ONLY
+            && request.parameters.is_none()
+            && request.maintenance_version.is_none();
+        if context_only && offer.service.allow_context_updates != Some(true) {
             return Err(Error::unsupported_update(
                 "ContextUpdateNotSupported",
                 format!(

@@ -1,0 +1,300 @@
+//! What README says about running brokerlet holds: the static binary needs nothing beside it, and the files for
+//! Cloud Foundry, systemd and containers agree with the program.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use brokerlet::config::VARIABLES;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, LazyLock};
+use support::{Folder, IDS, Request, Setup, bind, binding, instance, program, provision};
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Mounts the folder read-only over itself, seen by this process alone, makes sure that it is, and becomes the broker.
+const IN_READ_ONLY_FOLDER: &str = r#"
+mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 1
+if touch "$1/probe" 2>/dev/null; then echo "$1 can be written" >&2; exit 1; fi
+exec chroot "$1" /brokerlet
+"#;
+
+/// `unshare` with the rights to mount and chroot; as root it needs no user namespace for them.
+fn unshare() -> Command {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let uids = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .unwrap();
+    let effective = uids.split_whitespace().nth(1).unwrap();
+    let mut command = program("unshare");
+    command.env("PATH", PATH).arg("--mount");
+    if effective != "0" {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command
+}
+
+/// Whether namespaces can be made here. They can as root and in CI, where nothing is skipped.
+fn can_unshare() -> bool {
+    let output = unshare().arg("true").output();
+    let refused = match &output {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    let is_root = unshare().get_args().count() == 1;
+    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(
+        !is_root && !in_ci,
+        "`unshare` (util-linux) cannot make a mount namespace, so nobody knows whether the static binary runs alone: \
+         {refused}"
+    );
+    eprintln!(
+        "SKIPPED: the static binary was not run alone, since `unshare` fails here: {refused}"
+    );
+    false
+}
+
+fn host() -> String {
+    let output = Command::new(env!("CARGO")).arg("-vV").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.unwrap().to_owned()
+}
+
+/// Builds as README says, but for the profile: what is linked in is the same. Once for all tests.
+fn static_binary() -> &'static Path {
+    static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("static");
+        let host = host();
+        let output = Command::new(env!("CARGO"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["build", "--frozen", "--bin", "brokerlet", "--target", &host])
+            .arg("--target-dir")
+            .arg(&target)
+            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env("CARGO_PROFILE_DEV_DEBUG", "false")
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        target.join(host).join("debug/brokerlet")
+    });
+    &BINARY
+}
+
+/// A folder that cannot be written while this lives.
+struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    fn new(path: PathBuf) -> ReadOnly {
+        std::fs::set_permissions(&path, Permissions::from_mode(0o555)).unwrap();
+        ReadOnly(path)
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        let _ = std::fs::set_permissions(&self.0, Permissions::from_mode(0o755));
+    }
+}
+
+/// The static binary in a read-only folder of its own, about to be started there.
+fn alone() -> Option<(Setup, ReadOnly)> {
+    if !can_unshare() {
+        return None;
+    }
+    let folder = Arc::new(Folder::new());
+    let root = folder.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    // Not copied: a process that another test starts meanwhile would hold the copy open for writing, and what is open
+    // for writing cannot be executed.
+    std::fs::hard_link(static_binary(), root.join("brokerlet")).unwrap();
+    let root = ReadOnly::new(root);
+    let mut command = unshare();
+    command.args(["sh", "-c", IN_READ_ONLY_FOLDER, "sh"]);
+    command.arg(&root.0);
+    Some((Setup::of(command, folder), root))
+}
+
+#[test]
+fn the_static_binary_runs_in_a_read_only_folder_with_nothing_else_in_it() {
+    let Some((setup, _root)) = alone() else {
+        return;
+    };
+    let broker = setup.env("BROKER_STORE", "memory").start();
+
+    let health = Request::new(broker.address, "GET", "/healthz").without("Authorization");
+    assert_eq!(health.send().expect(200).json(), json!({"status": "ok"}));
+    broker.get("/v2/catalog").expect(200);
+    let (service, plan) = ("example_service", "plan_one");
+    broker
+        .put(&instance("i"), &provision(service, plan))
+        .expect(201);
+    let bound = broker.put(&binding("i", "b"), &bind(service, plan));
+    assert_eq!(bound.expect(201).json(), json!({"credentials": {}}));
+    broker.delete(&(binding("i", "b") + IDS)).expect(200);
+    broker.delete(&(instance("i") + IDS)).expect(200);
+    let (status, printed) = broker.stop();
+    assert_eq!(status.code(), Some(0), "{printed}");
+    assert!(printed.contains("event=stopped"), "{printed}");
+}
+
+#[test]
+fn the_file_store_in_a_read_only_folder_is_refused_with_its_name() {
+    let Some((setup, _root)) = alone() else {
+        return;
+    };
+    let refused = setup.run();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(74), "{refused:?}");
+    assert!(told.contains("brokerlet.redb"), "{told}");
+}
+
+fn file(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The lines of a file that count, without what YAML, the shell and systemd take for comments.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines()
+        .map(|line| line.split(" #").next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+#[test]
+fn the_manifest_is_for_the_binary_buildpack_and_holds_no_secret() {
+    let manifest = file("manifest.yml");
+    let lines = lines(&manifest);
+    for wanted in [
+        "- name: brokerlet",
+        "path: dist",
+        "buildpacks:",
+        "- binary_buildpack",
+        "memory: 32M",
+        "disk_quota: 64M",
+        "instances: 1",
+        "health-check-type: http",
+        "health-check-http-endpoint: /healthz",
+        "BROKER_CATALOG: catalog.json",
+        "BROKER_STORE: memory",
+    ] {
+        assert!(
+            lines.contains(&wanted),
+            "{wanted:?} is not in manifest.yml: {lines:#?}"
+        );
+    }
+    for secret in ["USERNAME", "PASSWORD", "AUTH_", "SECURITY_USER"] {
+        assert!(
+            !lines.iter().any(|line| line.contains(secret)),
+            "manifest.yml sets {secret}; credentials belong to cf set-env"
+        );
+    }
+}
+
+#[test]
+fn the_script_for_dist_is_sound_and_makes_what_the_manifest_wants() {
+    let script = "examples/cloudfoundry/dist.sh";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let checked = Command::new("sh").arg("-n").arg(&path).output().unwrap();
+    assert!(
+        checked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o111, 0o111, "{script} is not executable");
+    let text = file(script);
+    for wanted in [
+        "RUSTFLAGS='-C target-feature=+crt-static' cargo build --release",
+        "target=x86_64-unknown-linux-gnu",
+        "dist/brokerlet",
+        "dist/catalog.json",
+        "echo 'web: ./brokerlet' > dist/Procfile",
+    ] {
+        assert!(text.contains(wanted), "{wanted:?} is not in {script}");
+    }
+}
+
+#[test]
+fn the_script_for_dist_names_a_catalog_that_is_not_there() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cloudfoundry/dist.sh");
+    let refused = Command::new(script).arg("no/such.json").output().unwrap();
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success(), "{told}");
+    assert!(told.contains("no/such.json"), "{told}");
+}
+
+#[test]
+fn every_variable_in_the_files_for_operators_exists() {
+    let known: BTreeSet<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+    for path in [
+        "manifest.yml",
+        "examples/cloudfoundry/dist.sh",
+        "examples/systemd/brokerlet.service",
+        "examples/docker/Dockerfile",
+        "README.md",
+    ] {
+        let text = file(path);
+        let is_of_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let words = text.split(|c| !is_of_name(c));
+        for name in words.filter(|word| word.starts_with("BROKER_") && *word != "BROKER_") {
+            assert!(known.contains(name), "{path}: there is no {name}");
+        }
+    }
+}
+
+#[test]
+fn the_service_unit_keeps_state_and_secrets_where_they_belong() {
+    let unit = file("examples/systemd/brokerlet.service");
+    let lines = lines(&unit);
+    for wanted in [
+        "DynamicUser=yes",
+        "StateDirectory=brokerlet",
+        "Environment=BROKER_STORE=file:%S/brokerlet/brokerlet.redb",
+        "LoadCredential=password:/etc/brokerlet/password",
+        "Environment=BROKER_PASSWORD_FILE=%d/password",
+        "Restart=on-failure",
+        "ProtectSystem=strict",
+    ] {
+        assert!(lines.contains(&wanted), "{wanted:?} is not in the unit");
+    }
+    assert!(
+        !unit.contains("BROKER_PASSWORD="),
+        "the password is in the unit"
+    );
+}
+
+#[test]
+fn the_image_is_empty_but_for_the_broker() {
+    let dockerfile = file("examples/docker/Dockerfile");
+    let lines = lines(&dockerfile);
+    let at = |line: &str| lines.iter().position(|found| *found == line);
+    let scratch = at("FROM scratch").expect("FROM scratch");
+    for wanted in [
+        "COPY --from=build /brokerlet /brokerlet",
+        "USER 10001:10001",
+        "EXPOSE 5000",
+        "ENTRYPOINT [\"/brokerlet\"]",
+    ] {
+        assert!(
+            at(wanted).is_some_and(|line| line > scratch),
+            "{wanted:?} is not in the second stage"
+        );
+    }
+    assert!(
+        !lines[scratch..].iter().any(|line| line.starts_with("RUN ")),
+        "nothing can run in the second stage while it is built"
+    );
+}
