@@ -95,11 +95,8 @@ fn commits(store: &dyn Store, changes: Vec<Change>) {
         panic!("nothing speaks against {shown:.300}");
     };
     for key in puts {
-        assert_eq!(
-            read_one(store, &key).map(|found| found.revision),
-            Some(revision),
-            "the revision of {key:?}"
-        );
+        let found = read_one(store, &key).map(|found| found.revision);
+        assert_eq!(found, Some(revision), "the revision of {key:?}");
     }
 }
 

@@ -6,7 +6,9 @@
 //! *A commit that was answered with an error stays undone.* When writing or `fdatasync` fails, parts of the commit may
 //! be in the file, even all of it: redb would find it there when it opens the file again. Which commit counts is
 //! decided by the header at offset 0 alone, and redb never writes over the pages of the last durable commit before the
-//! next one is durable (they are copied on write). So the header of the last durable commit is kept, and put back.
+//! next one is durable (they are copied on write). So the header of the last durable commit is kept, and put back; on a
+//! full disk too, since it takes no new space. Only where the disk refuses this as well, and the process is killed
+//! before the disk is well again, the next open may find the commit after all.
 
 use std::fmt;
 use std::io;

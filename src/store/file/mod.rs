@@ -1,8 +1,8 @@
 //! Records in one file, on redb: the store of a single broker.
 //!
-//! Reads run on the caller's thread. Commits go to one writer thread, which takes all that wait into one transaction
-//! ([`writer`]). [`disk`] sees to it that an error is an error: what was answered with one does not come to light
-//! later. [`tables`] is how records lie in the file.
+//! Everything runs on the caller's thread. Commits that meet go into one transaction ([`writer`]). [`disk`] sees to it
+//! that an error is an error: what was answered with one does not come to light later. [`tables`] is how records lie in
+//! the file.
 
 mod disk;
 mod tables;
@@ -16,9 +16,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::thread::{self, JoinHandle};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -28,18 +26,17 @@ use redb::{
 
 use self::disk::{Disk, Handle};
 use self::tables::{Content, Revisions};
-use self::writer::{Commit, Work, Writer};
+use self::writer::Writer;
 use super::{Change, Error, Key, Outcome, Record, Store};
 
 /// A store in one file, which no other process can use meanwhile.
 pub struct File {
-    shared: Arc<Shared>,
-    queue: Sender<Work>,
-    writer: Option<JoinHandle<()>>,
+    shared: Shared,
+    writer: Writer,
     warnings: Vec<String>,
 }
 
-/// What the callers' threads and the writer have in common.
+/// The file and the database in it.
 struct Shared {
     /// As the operator wrote it, for messages.
     name: String,
@@ -128,18 +125,9 @@ impl File {
             shared.sync_folder().map_err(unusable)?;
         }
         shared.live = RwLock::new(Some(live));
-        let shared = Arc::new(shared);
-
-        let (queue, work) = mpsc::channel();
-        let writer = Writer::new(Arc::clone(&shared), revisions);
-        let writer = thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || writer.run(&work))
-            .map_err(unusable)?;
         Ok(File {
             shared,
-            queue,
-            writer: Some(writer),
+            writer: Writer::new(revisions),
             warnings,
         })
     }
@@ -149,37 +137,29 @@ impl File {
         self.warnings.clone()
     }
 
-    /// Runs `read` in a read transaction. Where the file has failed, the writer first opens it again: otherwise a broker
-    /// that reads before it writes would never get to the write that mends the store.
+    /// Runs `read` in a read transaction. Where the file has failed, it is first opened again: otherwise a broker that
+    /// reads before it writes would never get to the write that mends the store. Where that does not succeed, redb may
+    /// still have in memory what is asked for.
     fn reading<T>(
         &self,
         read: impl Fn(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, Error> {
+        let mended = self.mend();
         match self.shared.try_reading(&read) {
-            Err(_) if !self.shared.live().as_ref().is_some_and(Live::usable) => {
-                let (answer, mended) = mpsc::sync_channel(1);
-                self.queue
-                    .send(Work::Mend(answer))
-                    .map_err(|_| self.writer_gone())?;
-                mended.recv().map_err(|_| self.writer_gone())??;
+            // It failed just now.
+            Err(_) if mended.is_ok() && !self.shared.usable() => {
+                self.mend()?;
                 self.shared.try_reading(&read)
             }
-            result => result,
+            Err(error) => Err(mended.err().unwrap_or(error)),
+            found => found,
         }
     }
 
-    fn writer_gone(&self) -> Error {
-        self.shared
-            .error("cannot be written: the writer thread has ended; restart the broker")
-    }
-}
-
-impl Drop for File {
-    /// Waits until everything is written and the file is closed, so that the next open needs no repair.
-    fn drop(&mut self) {
-        let _ = self.queue.send(Work::Stop);
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
+    fn mend(&self) -> Result<(), Error> {
+        match self.shared.usable() {
+            true => Ok(()),
+            false => self.writer.mend(&self.shared),
         }
     }
 }
@@ -198,12 +178,7 @@ impl Store for File {
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error> {
-        let (answer, outcome) = mpsc::sync_channel(1);
-        let commit = Commit { changes, answer };
-        self.queue
-            .send(Work::Commit(commit))
-            .map_err(|_| self.writer_gone())?;
-        outcome.recv().unwrap_or_else(|_| Err(self.writer_gone()))
+        self.writer.commit(&self.shared, changes)
     }
 
     fn describe(&self) -> String {
@@ -213,12 +188,6 @@ impl Store for File {
 
 const IN_USE: &str =
     "in use by another process; stop the other broker or set BROKER_STORE to another path";
-
-impl Live {
-    fn usable(&self) -> bool {
-        !self.disk.failed()
-    }
-}
 
 impl Shared {
     fn error(&self, message: &str) -> Error {
@@ -237,6 +206,10 @@ impl Shared {
             Some(fault) => self.error(&format!("{what}: {fault}")),
             None => self.error(&format!("{what}: {error}")),
         }
+    }
+
+    fn usable(&self) -> bool {
+        self.live().as_ref().is_some_and(|live| !live.disk.failed())
     }
 
     fn live(&self) -> RwLockReadGuard<'_, Option<Live>> {

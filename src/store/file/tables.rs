@@ -241,10 +241,10 @@ impl<'t> Batch<'t> {
                 Change::DeleteBindings { .. } => false,
             });
         }
-        let revision = match changes
+        let puts = changes
             .iter()
-            .any(|change| matches!(change, Change::Put { .. }))
-        {
+            .any(|change| matches!(change, Change::Put { .. }));
+        let revision = match puts {
             true => self.revisions.take(self.txn)?,
             false => Revision::ABSENT,
         };
@@ -253,9 +253,7 @@ impl<'t> Batch<'t> {
                 Change::Expect { .. } => {}
                 Change::Put {
                     key, body, open, ..
-                } => {
-                    self.put(key, revision, body, *open, was_open)?;
-                }
+                } => self.put(key, revision, body, *open, was_open)?,
                 Change::Delete { key, .. } => self.delete(key, was_open)?,
                 Change::DeleteBindings { instance } => self.delete_bindings(instance)?,
             }
