@@ -277,8 +277,15 @@ impl Line {
                 if bare {
                     self.text.push_str(text);
                 } else {
-                    // JSON's quoting is logfmt's, too; it escapes line breaks and control characters.
-                    _ = write!(self.text, "{}", Value::from(text));
+                    // JSON's quoting is logfmt's, too. What it leaves alone, but a terminal or a log viewer takes for a
+                    // control or a line break, is escaped as well.
+                    for c in Value::from(text).to_string().chars() {
+                        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+                            _ = write!(self.text, "\\u{:04x}", u32::from(c));
+                        } else {
+                            self.text.push(c);
+                        }
+                    }
                 }
             }
         }

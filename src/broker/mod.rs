@@ -135,7 +135,13 @@ impl Broker {
                 "The service broker lost track of this operation; the operator finds the cause in the broker's log.",
                 format!("the record of {key:?} changed during its own operation"),
             )),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(Error {
+                description: "The service broker could not write down what became of this request, and settles that before \
+                              it answers the next one about it. Try again later; the operator finds the cause in the \
+                              broker's log."
+                    .into(),
+                ..error.into()
+            }),
         };
         self.unsettled().insert(key.clone());
         result
@@ -146,7 +152,7 @@ impl Broker {
         let of_instance = |key: &Key| match key {
             Key::Instance(id) | Key::Binding(id, _) => id == instance_id,
         };
-        let keys: Vec<Key> = {
+        let mut keys: Vec<Key> = {
             let unsettled = self.unsettled();
             if unsettled.is_empty() {
                 return Ok(());
@@ -157,6 +163,7 @@ impl Broker {
                 .cloned()
                 .collect()
         };
+        recovery::sort(&mut keys);
         for key in keys {
             // Whoever removes the key settles it; others meet the record, still in progress.
             if self.unsettled().remove(&key) {

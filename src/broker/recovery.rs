@@ -8,13 +8,17 @@ use crate::adapter::{Failure, Origin};
 use crate::log;
 use crate::store::{self, Change, Key};
 
+/// Bindings first: an instance is deprovisioned only when nothing is in progress on its bindings.
+pub(super) fn sort(keys: &mut [Key]) {
+    keys.sort_by_key(|key| matches!(key, Key::Instance(_)));
+}
+
 impl Broker {
     /// Settles every operation that was in progress when the broker stopped. To be called before the first request. What
     /// cannot be settled now is logged, and tried again when a request comes about it.
     pub fn recover(&self) -> Result<(), store::Error> {
         let mut keys = self.store.open_operations()?;
-        // Bindings first: an instance is deprovisioned only when nothing is in progress on its bindings.
-        keys.sort_by_key(|key| matches!(key, Key::Instance(_)));
+        sort(&mut keys);
         for key in keys {
             if let Err(error) = self.recover_one(&key) {
                 log::error("recovery_failed")

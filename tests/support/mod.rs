@@ -1,6 +1,8 @@
 //! Starts the real binary on a free port and speaks HTTP to it.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub mod connection;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};

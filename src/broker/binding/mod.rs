@@ -50,6 +50,16 @@ impl Broker {
                     };
                     self.create_binding(instance, id, found.revision, &request, origin)
                 }
+                Bind::Replace(record, binding) => {
+                    self.check_bind(record, &request)?;
+                    let instance = Bindable {
+                        id: instance_id,
+                        revision: instance.revision,
+                        record,
+                    };
+                    self.delete_binding(instance, id, found.revision, binding, origin)?;
+                    Ok(None)
+                }
                 Bind::Exists(binding) => Answer::new(200, "exists", &binding.answer).map(Some),
                 Bind::Differs(attribute) => Err(Error::conflict(format!(
                     "{} exists already, with another {attribute}.",

@@ -15,6 +15,8 @@ pub enum Bind<'r> {
     NoInstance,
     /// 201.
     Create(&'r Instance),
+    /// 201, once what a bind has left behind is removed that failed before the instance changed its plan.
+    Replace(&'r Instance, &'r Binding),
     /// 200.
     Exists(&'r Binding),
     /// 409, with the attribute that differs.
@@ -48,6 +50,7 @@ pub fn judge_bind<'r>(
             }
         }
         _ if busy => Bind::InstanceBusy(instance.operation.kind),
+        Some(found) if found.plan_id != instance.plan_id => Bind::Replace(instance, found),
         _ => Bind::Create(instance),
     }
 }
@@ -157,6 +160,7 @@ mod tests {
         match judge_bind(instance, found, &request) {
             Bind::NoInstance => "404".into(),
             Bind::Create(_) => "201".into(),
+            Bind::Replace(..) => "201 replace".into(),
             Bind::Exists(_) => "200".into(),
             Bind::Differs(attribute) => format!("409 {attribute}"),
             Bind::InstanceBusy(_) => "422 instance".into(),
@@ -196,7 +200,7 @@ mod tests {
         for (kind, state, same, other) in [
             (Kind::Bind, State::InProgress, "422", "409 parameters"),
             (Kind::Bind, State::Succeeded, "200", "409 parameters"),
-            (Kind::Bind, State::Failed, "201", "201"),
+            (Kind::Bind, State::Failed, "201 replace", "201 replace"),
             (Kind::Unbind, State::InProgress, "422", "422"),
             (Kind::Unbind, State::Failed, "200", "409 parameters"),
         ] {
@@ -212,6 +216,9 @@ mod tests {
                 "{kind:?} {state:?}"
             );
         }
+        let mut failed = found(Kind::Bind, State::Failed, None);
+        failed.plan_id = instance.plan_id.clone();
+        assert_eq!(bind(Some(&instance), Some(&failed), &request()), "201");
     }
 
     /// spec: Binding, 409.

@@ -34,6 +34,11 @@ impl Broker {
             let found = self.read_instance(id)?;
             match verdict::judge_provision(found.record.as_ref(), &request) {
                 Provision::Create => self.create(id, found.revision, &request, origin),
+                Provision::Replace(instance) => {
+                    self.plans.find(&request.service_id, &request.plan_id)?;
+                    self.delete(id, found.revision, instance, origin)?;
+                    Ok(None)
+                }
                 Provision::Exists(instance) => {
                     Answer::new(200, "exists", &instance.answer()).map(Some)
                 }

@@ -57,6 +57,11 @@ impl<'a> ProvisionRequest<'a> {
         })
     }
 
+    /// Whether the instance is of the plan that this request asks for.
+    pub fn is_of_plan(&self, found: &Instance) -> bool {
+        self.service_id == found.service_id && self.plan_id == found.plan_id
+    }
+
     /// The first attribute in which the instance is another one than this request asks for.
     pub fn difference(&self, found: &Instance) -> Option<&'static str> {
         if self.service_id != found.service_id {

@@ -12,6 +12,8 @@ use crate::broker::operation::{Kind, Operation, State};
 pub enum Provision<'r> {
     /// 201.
     Create,
+    /// 201, once what the provision of another plan has left behind is removed: this plan's adapter does not know it.
+    Replace(&'r Instance),
     /// 200: it exists, and is what was asked for.
     Exists(&'r Instance),
     /// 409: it exists or is being made, with another value of this attribute.
@@ -30,7 +32,8 @@ pub fn judge_provision<'r>(
     let Operation { kind, state, .. } = found.operation;
     match (kind, state) {
         // What failed on its way never was: it is made anew.
-        (Kind::Provision, State::Failed) => Provision::Create,
+        (Kind::Provision, State::Failed) if request.is_of_plan(found) => Provision::Create,
+        (Kind::Provision, State::Failed) => Provision::Replace(found),
         (Kind::Deprovision, State::InProgress) => Provision::Busy(kind),
         _ => match request.difference(found) {
             Some(attribute) => Provision::Differs(attribute),
@@ -195,6 +198,7 @@ mod tests {
         let request = ProvisionRequest::parse(body.as_bytes()).unwrap();
         match judge_provision(record.as_ref(), &request) {
             Provision::Create => "201".into(),
+            Provision::Replace(_) => "201 replace".into(),
             Provision::Exists(_) => "200".into(),
             Provision::Differs(attribute) => format!("409 {attribute}"),
             Provision::Busy(_) => "422".into(),
@@ -247,6 +251,9 @@ mod tests {
             let body = changed(provision_request(), field, to);
             for state in STATES {
                 let expected = match state {
+                    Some((Kind::Provision, State::Failed)) if name.ends_with("_id") => {
+                        "201 replace".to_owned()
+                    }
                     None | Some((Kind::Provision, State::Failed)) => "201".to_owned(),
                     Some((Kind::Deprovision, State::InProgress)) => "422".to_owned(),
                     _ => format!("409 {name}"),

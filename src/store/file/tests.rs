@@ -829,7 +829,7 @@ fn what_changes_nothing_needs_no_disk() {
     faults.arm(0, true);
     let key = Key::instance("one");
     let revision = store
-        .read(&[key.clone()])
+        .read(std::slice::from_ref(&key))
         .unwrap()
         .remove(0)
         .unwrap()
