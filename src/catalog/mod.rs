@@ -1,6 +1,6 @@
 //! What is offered: the catalog of the specification, exactly as it is served.
 //!
-//! Adapter settings are not part of these types (see [`file`]), so nothing private can be rendered.
+//! Adapter settings are not part of these types (see [`mod@file`]), so nothing private can be rendered.
 
 pub mod check;
 pub mod file;
