@@ -172,7 +172,7 @@ impl<'a> Settings<'a> {
 
 /// `None` also for what no calendar needs: humantime 2.4 panics on some sums of about `u64::MAX` seconds, which takes
 /// more than ten digits.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     if text.bytes().filter(u8::is_ascii_digit).count() > 10 {
         return None;
     }
