@@ -9,6 +9,7 @@ pub mod identity;
 pub mod reply;
 pub mod server;
 pub mod target;
+mod tray;
 pub mod version;
 
 use std::io::Read;

@@ -1,27 +1,30 @@
 //! The blocking request loop, its workers, and the graceful stop.
 //!
 //! tiny_http accepts connections and reads requests on threads of its own and puts them into one queue. Each worker
-//! takes one request after the other, has the dispatcher answer it, and sends the answer. What reaches it comes from the
-//! [`gate`](super::gate), which is in front of it on a private socket.
+//! takes one request after the other, and has the dispatcher answer it. Requests come from the [`gate`](super::gate), which
+//! is in front on a private socket; it gets the answer as a value, on a tray, and knows best how to send it.
 
 use super::dispatch::Dispatcher;
 use super::reply::{Body, Reply};
+use super::tray::Tray;
 use super::{Headers, Request};
 use crate::broker::error::Error;
 use crate::log;
 
+use std::collections::HashMap;
 use std::io::{self, Cursor};
 use std::mem::ManuallyDrop;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
-/// The field in which the gate says who the client is. Its value begins with the key that only the gate knows.
+/// The field in which the gate says who the client is. Its value begins with the key that only the gate knows, and the
+/// number of the tray on which it expects the answer.
 pub const GATE: &str = "X-Brokerlet-Gate";
 
 /// Stack of a worker. A request nests as deeply as its JSON may.
@@ -44,6 +47,7 @@ struct Shared {
     /// What the gate proves itself with; without a gate everything is served.
     key: Option<String>,
     stopping: AtomicBool,
+    trays: Mutex<HashMap<u64, Arc<Tray>>>,
     /// The workers that there are.
     workers: Mutex<usize>,
     ended: Condvar,
@@ -71,6 +75,7 @@ impl Server {
                 dispatcher,
                 key,
                 stopping: AtomicBool::new(false),
+                trays: Mutex::default(),
                 workers: Mutex::new(0),
                 ended: Condvar::new(),
                 broken: Box::new(broken),
@@ -91,6 +96,19 @@ impl Server {
             .spawn(move || work(&shared))?;
         *workers += 1;
         Ok(())
+    }
+
+    /// A new tray for the answers to one request after the other, and its number.
+    pub fn add_tray(&self) -> (u64, Arc<Tray>) {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let tray = Arc::new(Tray::default());
+        self.shared.trays().insert(number, tray.clone());
+        (number, tray)
+    }
+
+    pub fn remove_tray(&self, number: u64) {
+        self.shared.trays().remove(&number);
     }
 
     /// Ends one worker, once it has nothing to do.
@@ -138,6 +156,10 @@ impl Drop for Server {
 }
 
 impl Shared {
+    fn trays(&self) -> MutexGuard<'_, HashMap<u64, Arc<Tray>>> {
+        self.trays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn workers(&self) -> MutexGuard<'_, usize> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,18 +199,26 @@ fn serve(shared: &Shared, mut received: tiny_http::Request, head: &mut Head) {
     let started = Instant::now();
     head.copy(&received);
     let headers = head.headers();
-    let client = match admitted(shared.key.as_deref(), headers.get(GATE)) {
-        Admitted::Client(client) => client,
+    let Some(visitor) = admitted(shared.key.as_deref(), headers.get(GATE)) else {
         // An error when responding means that whoever asked has gone.
-        Admitted::Probe => return drop(received.respond(tiny_http::Response::empty(204))),
-        Admitted::Nobody => return drop(received.respond(tiny_http::Response::empty(403))),
+        return drop(received.respond(tiny_http::Response::empty(403)));
     };
+    let tray = visitor
+        .tray
+        .and_then(|number| shared.trays().get(&number).cloned());
+    let owed = tray.as_ref().map(|tray| tray.owe());
+    if visitor.is_gate() {
+        drop(received.into_writer());
+        return owed.into_iter().for_each(|owed| {
+            owed.put(Reply::new(204, Body::Owned(Vec::new()), "probed"));
+        });
+    }
     let declared = received.body_length().map(|length| length as u64);
     let mut request = Request {
         method: head.method(),
         target: head.target(),
         headers,
-        content_length: client.too_large.or(declared),
+        content_length: visitor.too_large.or(declared),
         body: received.as_reader(),
     };
     let handled = catch_unwind(AssertUnwindSafe(|| shared.dispatcher.handle(&mut request)));
@@ -200,49 +230,54 @@ fn serve(shared: &Shared, mut received: tiny_http::Request, head: &mut Head) {
         let line = log::error("request").with("status", error.status).with("outcome", "panic");
         (Reply::from(error).with_header("Content-Type", "application/json"), line)
     });
-    let _ = received.respond(response(reply));
-    line.with("client", client.address)
-        .with("proto", client.proto)
+    match owed {
+        Some(owed) => {
+            // Nothing is written there, but tiny_http goes on to the next request.
+            drop(received.into_writer());
+            owed.put(reply);
+        }
+        None => drop(received.respond(response(reply))),
+    }
+    line.with("client", visitor.client)
+        .with("proto", visitor.proto)
         .with("duration_us", started.elapsed().as_micros() as u64)
         .send();
 }
 
-/// What the gate says of a request.
-enum Admitted<'a> {
-    Client(Client<'a>),
-    /// It is from the gate itself, which wants to know whether anybody is here.
-    Probe,
-    /// It did not come through the gate.
-    Nobody,
-}
-
-/// What the gate says of a client, in the words of the field [`GATE`] after the key.
+/// What the gate says of a request, in the words of the field [`GATE`] after the key. Without a gate nothing is said.
 #[derive(Default)]
-struct Client<'a> {
-    address: Option<&'a str>,
+struct Visitor<'a> {
+    tray: Option<u64>,
+    /// The client's address; absent where the gate itself wants to know whether anybody is here.
+    client: Option<&'a str>,
     /// `https` or `http`, where it is known, else `-`.
     proto: Option<&'a str>,
     /// The body is of this size at least, and was withheld as too large.
     too_large: Option<u64>,
 }
 
-fn admitted<'a>(key: Option<&str>, field: Option<&'a str>) -> Admitted<'a> {
+impl Visitor<'_> {
+    fn is_gate(&self) -> bool {
+        self.tray.is_some() && self.client.is_none()
+    }
+}
+
+/// `None` for a request that did not come through the gate.
+fn admitted<'a>(key: Option<&str>, field: Option<&'a str>) -> Option<Visitor<'a>> {
     let Some(key) = key else {
-        return Admitted::Client(Client::default());
+        return Some(Visitor::default());
     };
-    let mut words = field.unwrap_or_default().split(' ');
+    let mut words = field?.split(' ');
     let given = words.next().unwrap_or_default();
     if !bool::from(given.as_bytes().ct_eq(key.as_bytes())) {
-        return Admitted::Nobody;
+        return None;
     }
-    match words.next() {
-        None => Admitted::Probe,
-        address => Admitted::Client(Client {
-            address,
-            proto: words.next().filter(|proto| *proto != "-"),
-            too_large: words.next().and_then(|size| size.parse().ok()),
-        }),
-    }
+    Some(Visitor {
+        tray: words.next().and_then(|number| number.parse().ok()),
+        client: words.next(),
+        proto: words.next().filter(|proto| *proto != "-"),
+        too_large: words.next().and_then(|size| size.parse().ok()),
+    })
 }
 
 fn response(reply: Reply) -> tiny_http::Response<Cursor<Body>> {

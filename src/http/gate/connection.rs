@@ -3,22 +3,20 @@
 
 use super::Shared;
 use super::admission::Visit;
-use super::lines::{Answer, Line};
+use super::answer::{self, Persistence};
 use super::receive::{End, Receiver, Request};
-use super::refusal;
 use super::transport::Transport;
 use crate::broker::error::Error;
+use crate::http::reply::Reply;
 
 use std::fmt::Write as _;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// Memory for an answer that a connection keeps from one request to the next.
+/// Up to this size the body of an answer is copied behind its head, and kept in memory until the next.
 const KEPT: usize = 8 * 1024;
 /// How long the health check may take before it fails.
 const HEALTH: Duration = Duration::from_secs(5);
-/// How much of a large answer is on its way at once.
-const PIECE: usize = 16 * 1024;
 
 /// A connection at work.
 pub struct Connection<'g> {
@@ -96,25 +94,13 @@ impl<'g> Connection<'g> {
     fn exchange(&mut self, request: &Request<'_>) -> Result<Next, End> {
         self.words.clear();
         // Writing to a string does not fail.
-        let _ = write!(
-            self.words,
-            "{} {}",
-            request.client,
-            request.proto.unwrap_or("-")
-        );
+        let proto = request.proto.unwrap_or("-");
+        let _ = write!(self.words, " {} {proto}", request.client);
         if let Some(size) = request.too_large {
             let _ = write!(self.words, " {size}");
         }
-        let deadline = request.is_health_check.then(|| Instant::now() + HEALTH);
-        let (line, answer) = self.ask(request, deadline)?;
-        // What is read whole frees the line before the client gets it: a slow one holds up nobody.
-        let line = if answer.left == 0 {
-            self.gate.lines.give_back(line);
-            None
-        } else {
-            Some(line)
-        };
-        if answer.status == 401 && request.authenticates {
+        let reply = self.ask(request)?;
+        if reply.status == 401 && request.authenticates {
             let delay = self.gate.throttle.failed(request.client, Instant::now());
             if !delay.is_zero() {
                 self.gate.admission.rest(self.visit);
@@ -125,42 +111,33 @@ impl<'g> Connection<'g> {
         let stays = request.keep_alive
             && !self.gate.admission.is_stopping()
             && !self.visit.is_asked_to_leave();
-        self.declare(stays, request.old);
-        let limit = Instant::now() + self.gate.limits.answer;
-        self.receiver.client.set_deadline(limit);
-        let sent = self.send(line, answer.left);
-        if self.answer.capacity() > KEPT {
-            self.answer = Vec::new();
-        }
-        match sent {
+        let connection = match (stays, request.old) {
+            (true, false) => Persistence::Assumed,
+            (true, true) => Persistence::Kept,
+            (false, _) => Persistence::Closed,
+        };
+        match self.send(&reply, connection, request.bodiless) {
             Err(_) => Err(End::Gone),
             Ok(()) if stays => Ok(Next::Request),
             Ok(()) => Ok(Next::Close { linger: true }),
         }
     }
 
-    /// Sends the request to tiny_http; once more, if the line turns out to be dead.
-    fn ask(
-        &mut self,
-        request: &Request<'_>,
-        deadline: Option<Instant>,
-    ) -> Result<(Line, Answer), Error> {
+    /// Has a worker answer; asks once more, if the line turns out to be dead.
+    fn ask(&mut self, request: &Request<'_>) -> Result<Reply, Error> {
+        let deadline = request.is_health_check.then(|| Instant::now() + HEALTH);
         let body = self.receiver.body(request);
+        let lines = &self.gate.lines;
         let mut dead = 0;
         loop {
-            let mut line = self.gate.lines.take(deadline)?;
-            let asked = line.exchange(
-                &self.head,
-                &self.words,
-                body,
-                request.bodiless,
-                &mut self.answer,
-                deadline,
-            );
-            match asked {
-                Ok(answer) => return Ok((line, answer)),
+            let mut line = lines.take(deadline)?;
+            match line.exchange(&self.head, &self.words, body, deadline) {
+                Ok(reply) => {
+                    lines.give_back(line);
+                    return Ok(reply);
+                }
                 Err(error) => {
-                    self.gate.lines.discard(line);
+                    lines.discard(line);
                     dead += 1;
                     if dead > 1 || error.kind() == std::io::ErrorKind::TimedOut {
                         return Err(unanswered(&error));
@@ -170,38 +147,29 @@ impl<'g> Connection<'g> {
         }
     }
 
-    /// Adds to the head of the answer what is to become of the connection, where the client does not assume it.
-    fn declare(&mut self, stays: bool, old: bool) {
-        let field: &[u8] = match (stays, old) {
-            (true, false) => return,
-            (true, true) => b"Connection: keep-alive\r\n",
-            (false, _) => b"Connection: close\r\n",
+    fn send(
+        &mut self,
+        reply: &Reply,
+        connection: Persistence,
+        bodiless: bool,
+    ) -> std::io::Result<()> {
+        let body = match reply.status {
+            204 | 304 => &[],
+            _ if bodiless => &[],
+            _ => reply.body.as_ref(),
         };
-        let status_line = self.answer.iter().position(|byte| *byte == b'\n');
-        let after = status_line.map_or(0, |end| end + 1);
-        self.answer.splice(after..after, field.iter().copied());
-    }
-
-    /// Sends the answer, and what is `left` of it on the line.
-    fn send(&mut self, line: Option<Line>, mut left: u64) -> std::io::Result<()> {
+        self.answer.clear();
+        answer::head(reply, connection, &mut self.answer);
         let client = &mut self.receiver.client;
-        let mut sent = client.write_all(&self.answer);
-        if let Some(mut line) = line {
-            self.answer.resize(PIECE, 0);
-            while left > 0 && sent.is_ok() {
-                let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-                let piece = &mut self.answer[..most];
-                sent = line.read_some(piece, None).and_then(|count| {
-                    left -= count as u64;
-                    client.write_all(&piece[..count])
-                });
-            }
-            match sent {
-                Ok(()) => self.gate.lines.give_back(line),
-                Err(_) => self.gate.lines.discard(line),
-            }
+        client.set_deadline(Instant::now() + self.gate.limits.answer);
+        if body.len() <= KEPT {
+            self.answer.extend_from_slice(body);
+            client.write_all(&self.answer)?;
+        } else {
+            client.write_all(&self.answer)?;
+            client.write_all(body)?;
         }
-        sent.and_then(|()| client.flush())
+        client.flush()
     }
 
     /// Answers what never gets to tiny_http.
@@ -209,13 +177,8 @@ impl<'g> Connection<'g> {
         self.gate
             .refusals
             .log(self.visit.peer, Some(error.status), &error.description);
-        let limit = Instant::now() + self.gate.limits.answer;
-        let client = &mut self.receiver.client;
-        client.set_deadline(limit);
         // Whoever does not listen misses it.
-        let _ = client
-            .write_all(&refusal::answer(error))
-            .and_then(|()| client.flush());
+        let _ = self.send(&answer::refusal(error), Persistence::Closed, false);
     }
 }
 

@@ -6,10 +6,13 @@
 use super::private::Private;
 use crate::broker::error::Error;
 use crate::http::dispatch::Dispatcher;
+use crate::http::reply::Reply;
 use crate::http::server::{GATE, Server};
+use crate::http::tray::{Taken, Tray};
 use crate::{log, random};
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,12 +24,8 @@ const STALLED: Duration = Duration::from_millis(100);
 const PROBE: Duration = Duration::from_secs(2);
 /// How long tiny_http may take to read a request: it has nothing else to do on a line.
 const HAND_OVER: Duration = Duration::from_secs(10);
-/// What most answers fit into.
-const FIRST_READ: usize = 2 * 1024;
-/// The longest head of an answer.
-const MAX_ANSWER_HEAD: usize = 64 * 1024;
-/// An answer up to this size is collected before it goes to the client, so that the line is free for the next.
-const MAX_COLLECTED: usize = 64 * 1024;
+/// How often whoever waits for an answer makes sure that the line still leads to somebody.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// All lines.
 pub struct Lines {
@@ -44,6 +43,8 @@ struct Inside {
     backend: Arc<Backend>,
     idle: Vec<Line>,
     open: usize,
+    /// How many wait for a line. Waking nobody is a system call, too.
+    waiting: usize,
 }
 
 /// tiny_http with its workers, and the socket that leads to it.
@@ -52,22 +53,18 @@ struct Backend {
     server: Server,
     /// tiny_http accepts no more connections.
     deaf: Arc<AtomicBool>,
-    /// The beginning of the field in which the gate speaks to the server: its name and the key.
-    field: String,
+    key: String,
 }
 
 /// One line.
 pub struct Line {
     stream: UnixStream,
     backend: Arc<Backend>,
-}
-
-/// An answer as far as it was read: its head is complete.
-#[derive(Debug, Clone, Copy)]
-pub struct Answer {
-    pub status: u16,
-    /// Bytes that are still to be read from the line.
-    pub left: u64,
+    /// Where the answers are put.
+    tray: Arc<Tray>,
+    number: u64,
+    /// The beginning of the field in which the gate speaks to the server: its name, the key and the number of the tray.
+    field: String,
 }
 
 impl Lines {
@@ -82,6 +79,7 @@ impl Lines {
                 backend,
                 idle: Vec::new(),
                 open: 0,
+                waiting: 0,
             }),
             freed: Condvar::new(),
             opening: Mutex::new(()),
@@ -125,11 +123,13 @@ impl Lines {
                 }
             }
             let wait = deadline.map_or(STALLED, |deadline| (deadline - now).min(STALLED));
+            inside.waiting += 1;
             inside = self
                 .freed
                 .wait_timeout(inside, wait)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
+            inside.waiting -= 1;
         }
     }
 
@@ -146,8 +146,10 @@ impl Lines {
             return;
         }
         inside.idle.push(line);
-        drop(inside);
-        self.freed.notify_one();
+        if inside.waiting > 0 {
+            drop(inside);
+            self.freed.notify_one();
+        }
     }
 
     /// Throws away a line that is of no more use, and its worker with it.
@@ -210,112 +212,83 @@ impl Backend {
     fn start(dispatcher: &Arc<Dispatcher>) -> io::Result<Backend> {
         let (private, listener) = Private::listen()?;
         let key = random::hex()?;
-        let field = format!("{GATE}: {key} ");
         let deaf = Arc::new(AtomicBool::new(false));
         let told = deaf.clone();
-        let server = Server::start(listener, dispatcher.clone(), Some(key), move || {
-            told.store(true, Ordering::SeqCst);
+        let server = Server::start(listener, dispatcher.clone(), Some(key.clone()), move || {
+            told.store(true, Ordering::SeqCst)
         })?;
         Ok(Backend {
             private,
             server,
             deaf,
-            field,
+            key,
         })
     }
 }
 
 impl Line {
-    /// Connects, and waits until tiny_http has answered.
+    /// Connects, and waits until a worker has answered.
     fn open(backend: Arc<Backend>) -> io::Result<Line> {
         let stream = backend.private.connect()?;
         stream.set_write_timeout(Some(HAND_OVER))?;
-        let mut line = Line { stream, backend };
-        let mut answer = Vec::new();
+        let (number, tray) = backend.server.add_tray();
+        let field = format!("{GATE}: {} {number}", backend.key);
+        let mut line = Line {
+            stream,
+            backend,
+            tray,
+            number,
+            field,
+        };
         let deadline = Some(Instant::now() + PROBE);
-        line.exchange(
-            b"GET / HTTP/1.1\r\nHost: gate\r\n",
-            "",
-            b"",
-            false,
-            &mut answer,
-            deadline,
-        )?;
+        line.exchange(b"GET / HTTP/1.1\r\n", "", b"", deadline)?;
         Ok(line)
     }
 
-    /// Sends a request and reads its answer, which replaces what is in `answer`: all of it, or, if it is large, a part.
-    /// `head` has no empty line yet: the field that names the `client` follows it. A request to which there is no answer body
-    /// (`bodiless`) declares its length all the same.
+    /// Sends a request, and waits for its answer. `head` has no empty line yet: the field that names the client follows
+    /// it, with these `words`. Without a deadline it waits for as long as the line leads to somebody.
     pub fn exchange(
         &mut self,
         head: &[u8],
-        client: &str,
+        words: &str,
         body: &[u8],
-        bodiless: bool,
-        answer: &mut Vec<u8>,
         deadline: Option<Instant>,
-    ) -> io::Result<Answer> {
-        let field = self.backend.field.as_bytes();
-        let parts = [head, field, client.as_bytes(), b"\r\n\r\n", body];
+    ) -> io::Result<Reply> {
+        self.tray.clear();
+        let field = self.field.as_bytes();
+        let parts = [head, field, words.as_bytes(), b"\r\n\r\n", body];
         write_all(&mut self.stream, &mut parts.map(IoSlice::new))?;
-        let mut filled = 0;
-        answer.resize(answer.capacity().clamp(FIRST_READ, MAX_COLLECTED), 0);
-        let (status, head) = loop {
-            if filled == answer.len() {
-                if filled >= MAX_ANSWER_HEAD {
-                    return Err(garbled());
+        loop {
+            let check = Instant::now() + CHECK;
+            let until = deadline.map_or(check, |deadline| deadline.min(check));
+            match self.tray.take(until) {
+                Taken::Answer(reply) => return Ok(reply),
+                Taken::Lost => return Err(io::Error::other("the worker has failed")),
+                Taken::Nothing if deadline.is_some_and(|end| end <= Instant::now()) => {
+                    return Err(ErrorKind::TimedOut.into());
                 }
-                answer.resize(filled * 2, 0);
+                Taken::Nothing => self.check()?,
             }
-            let looked = filled.saturating_sub(3);
-            filled += self.read_some(&mut answer[filled..], deadline)?;
-            if let Some(end) = find(&answer[looked..filled], b"\r\n\r\n") {
-                break (status(&answer[..filled])?, looked + end + 4);
-            }
-        };
-        let length = match status {
-            204 | 304 => 0,
-            _ if bodiless => 0,
-            _ => content_length(&answer[..head])?,
-        };
-        let total = length.saturating_add(head as u64);
-        let collected = if total <= MAX_COLLECTED as u64 {
-            total as usize
-        } else {
-            filled
-        };
-        answer.resize(collected.max(filled), 0);
-        while filled < collected {
-            filled += self.read_some(&mut answer[filled..], deadline)?;
         }
-        Ok(Answer {
-            status,
-            left: total.checked_sub(filled as u64).ok_or_else(garbled)?,
-        })
     }
 
-    /// More of an answer; never nothing.
-    pub fn read_some(&mut self, into: &mut [u8], deadline: Option<Instant>) -> io::Result<usize> {
-        if let Some(deadline) = deadline {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = left.max(Duration::from_millis(1));
-            self.stream.set_read_timeout(Some(left))?;
+    /// Whether tiny_http still holds the other end.
+    fn check(&self) -> io::Result<()> {
+        self.stream.set_nonblocking(true)?;
+        let peeked = socket2::SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
+        self.stream.set_nonblocking(false)?;
+        match peeked {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            // What tiny_http says itself, it says before it hangs up.
+            Ok(_) => Err(ErrorKind::UnexpectedEof.into()),
+            Err(error) => Err(error),
         }
-        let result = loop {
-            match self.stream.read(into) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(0) => break Err(ErrorKind::UnexpectedEof.into()),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    break Err(ErrorKind::TimedOut.into());
-                }
-                result => break result,
-            }
-        };
-        if deadline.is_some() {
-            self.stream.set_read_timeout(None)?;
-        }
-        result
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.backend.server.remove_tray(self.number);
     }
 }
 
@@ -330,36 +303,6 @@ fn write_all(stream: &mut UnixStream, mut parts: &mut [IoSlice<'_>]) -> io::Resu
         }
     }
     Ok(())
-}
-
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes
-        .windows(wanted.len())
-        .position(|window| window == wanted)
-}
-
-/// The status in `HTTP/1.1 200 OK`.
-fn status(answer: &[u8]) -> io::Result<u16> {
-    answer
-        .get(9..12)
-        .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
-        .ok_or_else(garbled)
-}
-
-/// What our own server declares.
-fn content_length(head: &[u8]) -> io::Result<u64> {
-    const NAME: &[u8] = b"\r\nContent-Length: ";
-    let value = find(head, NAME).map(|at| &head[at + NAME.len()..]);
-    value
-        .and_then(|value| {
-            let end = value.iter().position(|byte| *byte == b'\r')?;
-            std::str::from_utf8(&value[..end]).ok()?.parse().ok()
-        })
-        .ok_or_else(garbled)
-}
-
-fn garbled() -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, "the answer of a worker is garbled")
 }
 
 /// There are no descriptors, threads or memory left for more: no fault of tiny_http.

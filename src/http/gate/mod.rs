@@ -11,10 +11,12 @@
 //! | `connection` | one connection: requests and their answers in order |
 //! | `receive` | one request: `head`, then the body, `chunked` or not, within the `budget` of memory |
 //! | `lines` | the way to tiny_http and back, on the `private` socket |
-//! | `throttle`, `proxies`, `refusal` | wrong passwords; who the client is; what is answered and logged here |
+//! | `answer` | what is sent |
+//! | `throttle`, `proxies`, `refusal` | wrong passwords; who the client is; what is logged of those who were refused |
 //! | `socket`, `transport`, `tls` | bytes under a deadline, in the clear or encrypted |
 
 mod admission;
+mod answer;
 mod budget;
 mod buffer;
 pub mod chunked;
@@ -269,7 +271,8 @@ impl Shared {
             return None;
         }
         stream.set_nonblocking(true).ok()?;
-        (&stream).write_all(&refusal::answer(error)).ok()?;
+        let answer = answer::whole(&answer::refusal(error));
+        (&stream).write_all(&answer).ok()?;
         Some(stream)
     }
 }

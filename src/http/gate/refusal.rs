@@ -1,51 +1,13 @@
-//! What the gate answers itself, and what the log says of it.
+//! What the log says of those who were refused.
 
-use crate::broker::error::Error;
-use crate::http::reply::Reply;
 use crate::log;
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Lines about refused requests in the log each second; the next one counts those left out.
 const LINES: u32 = 10;
-
-/// A whole answer, after which the connection is closed.
-pub fn answer(error: Error) -> Vec<u8> {
-    let reply = Reply::from(error);
-    let body = reply.body.as_ref();
-    let mut head = format!(
-        "HTTP/1.1 {} {}\r\nServer: brokerlet\r\nDate: {}\r\nContent-Type: application/json\r\n",
-        reply.status,
-        reason(reply.status),
-        httpdate::fmt_http_date(SystemTime::now()),
-    );
-    for (name, value) in &reply.headers {
-        _ = write!(head, "{name}: {value}\r\n");
-    }
-    _ = write!(
-        head,
-        "Content-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    let mut bytes = head.into_bytes();
-    bytes.extend_from_slice(body);
-    bytes
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        503 => "Service Unavailable",
-        _ => "Error",
-    }
-}
 
 /// Logs refused requests, but no flood of them.
 #[derive(Debug, Default)]
@@ -105,24 +67,6 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_answer_is_complete_and_ends_the_connection() {
-        let error = Error {
-            retry_after: Some(1),
-            ..Error::new(503, "Busy.")
-        };
-        let text = String::from_utf8(answer(error)).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert_eq!(body, r#"{"description":"Busy."}"#);
-        assert!(
-            head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
-            "{head}"
-        );
-        for field in ["Retry-After: 1", "Connection: close", "Content-Length: 23"] {
-            assert!(head.lines().any(|line| line == field), "{head}");
-        }
-    }
 
     #[test]
     fn a_flood_gives_few_lines_and_a_count() {
