@@ -14,6 +14,7 @@ use crate::{log, random};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -214,9 +215,12 @@ impl Backend {
         let key = random::hex()?;
         let deaf = Arc::new(AtomicBool::new(false));
         let told = deaf.clone();
-        let server = Server::start(listener, dispatcher.clone(), Some(key.clone()), move || {
-            told.store(true, Ordering::SeqCst)
-        })?;
+        let broken = move || told.store(true, Ordering::SeqCst);
+        let (dispatcher, given) = (dispatcher.clone(), Some(key.clone()));
+        // tiny_http panics where it cannot start a thread.
+        let start = AssertUnwindSafe(|| Server::start(listener, dispatcher, given, broken));
+        let server = catch_unwind(start)
+            .unwrap_or_else(|_| Err(io::Error::other("tiny_http cannot start")))?;
         Ok(Backend {
             private,
             server,
