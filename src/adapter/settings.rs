@@ -285,6 +285,14 @@ impl Kinds {
     }
 
     fn find(&self, settings: &Settings<'_>) -> Option<(String, &Build)> {
+        if settings.value("kind").is_none() {
+            for key in settings.object.keys() {
+                let hint = suggestion(key, ["kind"]);
+                if !hint.is_empty() && key != "kind" {
+                    settings.error(key, format!("unknown key{hint}"));
+                }
+            }
+        }
         let kind = settings.required_string("kind")?;
         if let Some(build) = self.0.get(kind.as_str()) {
             return Some((kind, build));
