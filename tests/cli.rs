@@ -117,6 +117,20 @@ catalog.json: 8 errors, 2 warnings
 }
 
 #[test]
+fn a_key_that_stands_twice_is_found_where_it_stands() {
+    let text = catalog("mail", json!([plan("small")]));
+    let text = text.replace("\"id\":\"small-id\"", "\"id\":\"old\",\"id\":\"small-id\"");
+    let wanted = "\
+error: services[0].plans[0].id: found more than once in the same object, wanted once
+catalog.json: 1 error, 0 warnings
+";
+    assert_eq!(
+        check(&text, &[]),
+        (Some(1), wanted.to_owned(), String::new())
+    );
+}
+
+#[test]
 fn warnings_alone_are_no_failure() {
     let (code, printed, _) = check(&catalog("mail relay", json!([plan("small")])), &[]);
     assert_eq!(code, Some(0), "{printed}");

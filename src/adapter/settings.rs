@@ -287,9 +287,8 @@ impl Kinds {
     fn find(&self, settings: &Settings<'_>) -> Option<(String, &Build)> {
         if settings.value("kind").is_none() {
             for key in settings.object.keys() {
-                let hint = suggestion(key, ["kind"]);
-                if !hint.is_empty() && key != "kind" {
-                    settings.error(key, format!("unknown key{hint}"));
+                if strsim::damerau_levenshtein(&key.to_lowercase(), "kind") <= 1 && key != "kind" {
+                    settings.error(key, "unknown key, did you mean \"kind\"?");
                 }
             }
         }
