@@ -265,9 +265,13 @@ fn server() -> Fallible {
     let dispatcher = Dispatcher::new(broker, Credentials::new([(USERNAME, PASSWORD)]));
     let listener = TcpListener::bind("127.0.0.1:0")?;
     log::start(log::Format::Logfmt);
-    let server = Server::start(listener, dispatcher, WORKERS, || ())?;
+    let address = listener.local_addr()?;
+    let server = Server::start(listener, Arc::new(dispatcher), None, || ())?;
+    for _ in 0..WORKERS {
+        server.add_worker()?;
+    }
     log::info("started")
-        .with("listen", &server.address().to_string())
+        .with("listen", &address.to_string())
         .send();
     wait_for_sigterm()?;
     server.stop(Duration::from_secs(8));
