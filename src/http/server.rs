@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
 /// The field in which the gate says who the client is. Its value begins with the key that only the gate knows, and the
-/// number of the tray on which it expects the answer.
-pub const GATE: &str = "X-Brokerlet-Gate";
+/// number of the tray on which it expects the answer. Short, since tiny_http reads byte by byte.
+pub const GATE: &str = "Gate";
 
 /// Stack of a worker. A request nests as deeply as its JSON may.
 const STACK: usize = 512 * 1024;

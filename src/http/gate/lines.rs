@@ -212,7 +212,7 @@ impl Lines {
 impl Backend {
     fn start(dispatcher: &Arc<Dispatcher>) -> io::Result<Backend> {
         let (private, listener) = Private::listen()?;
-        let key = random::hex()?;
+        let key = random::word()?;
         let deaf = Arc::new(AtomicBool::new(false));
         let told = deaf.clone();
         let broken = move || told.store(true, Ordering::SeqCst);
