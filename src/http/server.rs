@@ -111,6 +111,15 @@ impl Server {
         self.shared.trays().remove(&number);
     }
 
+    /// Makes sure that somebody serves. True if nobody did.
+    pub fn revive(&self) -> io::Result<bool> {
+        let nobody = *self.shared.workers() == 0;
+        if nobody {
+            self.add_worker()?;
+        }
+        Ok(nobody)
+    }
+
     /// Ends one worker, once it has nothing to do.
     pub fn retire_worker(&self) {
         self.shared.http.unblock();
@@ -136,13 +145,18 @@ impl Server {
         true
     }
 
+    /// Ends tiny_http's accept loop.
+    pub(super) fn close(&self) {
+        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
+    }
+
     /// Ends tiny_http's accept loop, while connections that exist go on, and has each worker end once the requests that are
     /// queued by now are answered.
     fn release(&self) {
         if self.shared.stopping.swap(true, Ordering::SeqCst) {
             return;
         }
-        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        self.close();
         for _ in 0..*self.shared.workers() {
             self.shared.http.unblock();
         }

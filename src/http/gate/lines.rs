@@ -271,7 +271,12 @@ impl Line {
                 Taken::Nothing if deadline.is_some_and(|end| end <= Instant::now()) => {
                     return Err(ErrorKind::TimedOut.into());
                 }
-                Taken::Nothing => self.check()?,
+                Taken::Nothing => {
+                    self.check()?;
+                    if self.backend.server.revive()? {
+                        log::error("worker_replaced").send();
+                    }
+                }
             }
         }
     }
@@ -324,3 +329,6 @@ fn unavailable() -> Error {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;
