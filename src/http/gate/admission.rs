@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::net::{IpAddr, Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub struct Admission {
     patience: Duration,
     started: Instant,
     stopping: AtomicBool,
+    /// How many wait for whom there is no thread, and there can be none.
+    crowd: AtomicUsize,
     inside: Mutex<Inside>,
     /// For handlers: somebody waits, or the gate stops.
     arrived: Condvar,
@@ -82,6 +84,7 @@ impl Admission {
             patience,
             started: Instant::now(),
             stopping: AtomicBool::new(false),
+            crowd: AtomicUsize::new(0),
             inside: Mutex::default(),
             arrived: Condvar::new(),
             waiting: Condvar::new(),
@@ -125,8 +128,7 @@ impl Admission {
             inside.handlers += 1;
             return Entered::NeedsHandler;
         }
-        inside.ask_longest_resting_to_leave();
-        self.waiting.notify_one();
+        self.make_room_for_waiting(&mut inside);
         Entered::Expected
     }
 
@@ -134,8 +136,24 @@ impl Admission {
     pub fn no_handler(&self) {
         let mut inside = self.inside();
         inside.handlers -= 1;
+        self.make_room_for_waiting(&mut inside);
+    }
+
+    fn make_room_for_waiting(&self, inside: &mut Inside) {
+        self.crowd.store(inside.waiting.len(), Ordering::SeqCst);
         inside.ask_longest_resting_to_leave();
         self.waiting.notify_one();
+    }
+
+    /// Keeps the size of the crowd in step with the queue that it is a part of.
+    fn left_queue(&self, inside: &Inside) {
+        self.crowd.fetch_min(inside.waiting.len(), Ordering::SeqCst);
+        self.gone.notify_all();
+    }
+
+    /// Whether connections should end after their next answer: the gate stops, or somebody waits for a place.
+    pub fn wants_room(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst) || self.crowd.load(Ordering::SeqCst) > 0
     }
 
     /// Makes room, as when there are no descriptors left. Whether there was any to make.
@@ -167,7 +185,7 @@ impl Admission {
                 if inside.stopping {
                     visit.ask_to_leave();
                 }
-                self.gone.notify_all();
+                self.left_queue(&inside);
                 return Some(visit);
             }
             inside.idle_handlers += 1;
@@ -204,9 +222,13 @@ impl Admission {
         self.gone.notify_all();
     }
 
-    /// Marks a connection as one that could be closed without harm, from now on.
-    pub fn rest(&self, visit: &Visit) {
-        visit.resting.store(self.now(), Ordering::Relaxed);
+    /// Marks a connection as one that could be closed without harm, from now on. It is so at once, if the gate stops, or if
+    /// somebody waits for a place and this client has been `served` already.
+    pub fn rest(&self, visit: &Visit, served: bool) {
+        visit.resting.store(self.now(), Ordering::SeqCst);
+        if self.is_stopping() || (served && self.wants_room()) {
+            visit.ask_to_leave();
+        }
     }
 
     /// The loop of the doorkeeper: `refuse` gets each connection that has waited too long, answers without waiting, and
@@ -225,7 +247,7 @@ impl Admission {
                 if let Some(stream) = refused {
                     inside.say_goodbye(stream);
                 }
-                self.gone.notify_all();
+                self.left_queue(&inside);
                 continue;
             }
             inside.leaving.retain_mut(|leaving| leaving.goes_on(now));
@@ -259,7 +281,7 @@ impl Admission {
         let mut inside = self.inside();
         inside.stopping = true;
         for visit in inside.visits.values() {
-            if visit.resting.load(Ordering::Relaxed) > 0 {
+            if visit.resting.load(Ordering::SeqCst) > 0 {
                 visit.ask_to_leave();
             }
         }
@@ -293,7 +315,7 @@ impl Inside {
     /// Whether there was somebody.
     fn ask_longest_resting_to_leave(&mut self) -> bool {
         let resting = self.visits.values().filter_map(|visit| {
-            let since = visit.resting.load(Ordering::Relaxed);
+            let since = visit.resting.load(Ordering::SeqCst);
             (since > 0 && !visit.is_asked_to_leave()).then_some((since, visit))
         });
         let longest = resting.min_by_key(|(since, _)| *since);
@@ -337,7 +359,7 @@ impl Leaving {
 impl Visit {
     /// From now on the connection must not be closed without an answer.
     pub fn work(&self) {
-        self.resting.store(0, Ordering::Relaxed);
+        self.resting.store(0, Ordering::SeqCst);
     }
 
     pub fn is_asked_to_leave(&self) -> bool {

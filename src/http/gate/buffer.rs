@@ -48,7 +48,7 @@ impl Buffer {
 
     /// Forgets the first `count` bytes.
     pub fn consume(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.end);
+        self.start = self.start.saturating_add(count).min(self.end);
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
         }
@@ -82,7 +82,8 @@ mod tests {
         }
         out.extend_from_slice(buffer.filled());
         assert_eq!(out, input);
-        buffer.consume(1000);
+        buffer.consume(1);
+        buffer.consume(usize::MAX);
         assert!(buffer.is_empty());
         buffer.shrink(8);
         assert_eq!(buffer.bytes.len(), 8);

@@ -42,7 +42,7 @@ impl<'g> Connection<'g> {
         Connection {
             gate,
             visit,
-            receiver: Receiver::new(gate, visit.peer, client),
+            receiver: Receiver::new(gate, visit, client),
             head: Vec::with_capacity(512),
             words: String::new(),
             answer: Vec::new(),
@@ -60,9 +60,10 @@ impl<'g> Connection<'g> {
     fn serve_all(&mut self, mut begun: Option<Instant>) -> bool {
         let limits = &self.gate.limits;
         let mut patience = limits.silent;
+        let mut served = false;
         loop {
             if begun.is_none() && !self.receiver.has_more() {
-                self.gate.admission.rest(self.visit);
+                self.gate.admission.rest(self.visit, served);
                 if !self.receiver.wait(Instant::now() + patience) {
                     return false;
                 }
@@ -79,7 +80,7 @@ impl<'g> Connection<'g> {
                 Err(end) => Err(end),
             };
             match next {
-                Ok(Next::Request) => patience = limits.idle,
+                Ok(Next::Request) => (patience, served) = (limits.idle, true),
                 Ok(Next::Close { linger }) => return linger,
                 Err(End::Gone) => return false,
                 Err(End::Refused(error)) => {
@@ -103,13 +104,13 @@ impl<'g> Connection<'g> {
         if reply.status == 401 && request.authenticates {
             let delay = self.gate.throttle.failed(request.client, Instant::now());
             if !delay.is_zero() {
-                self.gate.admission.rest(self.visit);
+                self.gate.admission.rest(self.visit, true);
                 self.visit.pause(delay);
                 self.visit.work();
             }
         }
         let stays = request.keep_alive
-            && !self.gate.admission.is_stopping()
+            && !self.gate.admission.wants_room()
             && !self.visit.is_asked_to_leave();
         let connection = match (stays, request.old) {
             (true, false) => Persistence::Assumed,

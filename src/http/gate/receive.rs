@@ -1,6 +1,7 @@
 //! Receiving one request whole, within its time and its limits.
 
 use super::Shared;
+use super::admission::Visit;
 use super::budget::Share;
 use super::buffer::Buffer;
 use super::chunked::{Decoder, Fault};
@@ -21,7 +22,7 @@ const KEPT: usize = 8 * 1024;
 /// Reads requests from a client.
 pub struct Receiver<'g> {
     gate: &'g Shared,
-    peer: IpAddr,
+    visit: &'g Visit,
     pub client: Transport<'g>,
     buffer: Buffer,
     /// The body that did not fit into the buffer, or was chunked.
@@ -70,10 +71,10 @@ impl From<Error> for End {
 }
 
 impl<'g> Receiver<'g> {
-    pub fn new(gate: &'g Shared, peer: IpAddr, client: Transport<'g>) -> Receiver<'g> {
+    pub fn new(gate: &'g Shared, visit: &'g Visit, client: Transport<'g>) -> Receiver<'g> {
         Receiver {
             gate,
-            peer,
+            visit,
             client,
             buffer: Buffer::new(FIRST_READ),
             body: Vec::new(),
@@ -112,7 +113,7 @@ impl<'g> Receiver<'g> {
             }
         }
         let authorization = parsed.field("Authorization");
-        let believed = gate.proxies.trust(self.peer);
+        let believed = gate.proxies.trust(self.visit.peer);
         let forwarded = parsed.forwarded_proto.filter(|_| believed);
         let mut request = Request {
             keep_alive: parsed.keep_alive,
@@ -120,7 +121,7 @@ impl<'g> Receiver<'g> {
             bodiless: parsed.method == "HEAD",
             is_health_check: parsed.path() == "/healthz",
             authenticates: authorization.is_some(),
-            client: gate.proxies.client(self.peer, &parsed.forwarded_for),
+            client: gate.proxies.client(self.visit.peer, &parsed.forwarded_for),
             proto: forwarded.map_or(self.client.proto(), known_proto),
             too_large: None,
             body: Body::Absent,
@@ -209,7 +210,7 @@ impl<'g> Receiver<'g> {
             match self.buffer.read(&mut self.client, most) {
                 Ok(1..) => {}
                 Ok(0) if matches!(self.buffer.filled(), b"" | b"\r") => return Err(End::Gone),
-                Ok(0) => return Err(cut_off()),
+                Ok(0) => return Err(self.cut_off()),
                 Err(error) => return Err(self.failed(&error)),
             }
         }
@@ -235,7 +236,7 @@ impl<'g> Receiver<'g> {
         self.body.resize(length, 0);
         while filled < length {
             match self.client.read(&mut self.body[filled..]) {
-                Ok(0) => return Err(cut_off()),
+                Ok(0) => return Err(self.cut_off()),
                 Ok(count) => filled += count,
                 Err(error) => return Err(self.failed(&error)),
             }
@@ -270,7 +271,7 @@ impl<'g> Receiver<'g> {
                 })?;
             }
             match self.buffer.read(&mut self.client, limits.head) {
-                Ok(0) => return Err(cut_off()),
+                Ok(0) => return Err(self.cut_off()),
                 Ok(_) => {}
                 Err(error) => return Err(self.failed(&error)),
             }
@@ -300,6 +301,15 @@ impl<'g> Receiver<'g> {
         Ok(())
     }
 
+    /// Nothing more comes in the middle of a request. The client may still be listening; but if it was us who stopped
+    /// reading, it has done nothing wrong, and is told nothing.
+    fn cut_off(&self) -> End {
+        if self.visit.is_asked_to_leave() {
+            return End::Gone;
+        }
+        Error::bad_request("The request ended before it was complete.").into()
+    }
+
     fn failed(&self, error: &io::Error) -> End {
         if error.kind() != ErrorKind::TimedOut {
             return End::Gone;
@@ -326,11 +336,6 @@ struct Incoming {
     start: usize,
     expects_continue: bool,
     deadline: Instant,
-}
-
-/// The client has stopped sending in the middle of a request; it may still be listening.
-fn cut_off() -> End {
-    Error::bad_request("The request ended before it was complete.").into()
 }
 
 fn known_proto(said: &str) -> Option<&'static str> {
