@@ -504,7 +504,14 @@ fn unknown_variables<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<String
     let mut unknown: Vec<_> = names
         .into_iter()
         .filter(|name| name.starts_with("BROKER_") && !known().any(|known| known == *name))
-        .map(|name| format!("{name}: unknown variable{}", suggestion(name, known())))
+        .map(|name| {
+            let rest = name.trim_start_matches("BROKER_");
+            let hint = match known().find(|known| *known == rest) {
+                Some(known) => format!(", did you mean \"{known}\"?"),
+                None => suggestion(name, known()),
+            };
+            format!("{name}: unknown variable{hint}")
+        })
         .collect();
     unknown.sort();
     unknown
@@ -661,6 +668,11 @@ mod tests {
         assert_eq!(
             config.warnings,
             ["BROKER_CATALOGUE: unknown variable, did you mean \"BROKER_CATALOG\"?"]
+        );
+        let config = with(&[("BROKER_PORT", "80")]).unwrap();
+        assert_eq!(
+            config.warnings,
+            ["BROKER_PORT: unknown variable, did you mean \"PORT\"?"]
         );
     }
 

@@ -1,5 +1,7 @@
 //! Random bytes from the system's generator.
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use std::io;
 
 /// Fills `bytes`, waiting for the generator to be ready if the system has just started.
@@ -25,11 +27,11 @@ pub fn fill(bytes: &mut [u8]) -> io::Result<()> {
     getrandom::fill(bytes).map_err(io::Error::other)
 }
 
-/// 128 random bits in 32 hexadecimal digits: enough to be unique, and not to be guessed.
-pub fn hex() -> io::Result<String> {
+/// 128 random bits in 22 letters, digits, `-` and `_`: enough to be unique, and not to be guessed.
+pub fn word() -> io::Result<String> {
     let mut bytes = [0; 16];
     fill(&mut bytes)?;
-    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
 #[cfg(test)]
@@ -43,7 +45,7 @@ mod tests {
         for part in bytes.chunks(100) {
             assert!(part.iter().any(|byte| *byte != 0));
         }
-        assert_eq!(hex().unwrap().len(), 32);
-        assert_ne!(hex().unwrap(), hex().unwrap());
+        assert_eq!(word().unwrap().len(), 22);
+        assert_ne!(word().unwrap(), word().unwrap());
     }
 }

@@ -285,6 +285,13 @@ impl Kinds {
     }
 
     fn find(&self, settings: &Settings<'_>) -> Option<(String, &Build)> {
+        if settings.value("kind").is_none() {
+            for key in settings.object.keys() {
+                if strsim::damerau_levenshtein(&key.to_lowercase(), "kind") <= 1 && key != "kind" {
+                    settings.error(key, "unknown key, did you mean \"kind\"?");
+                }
+            }
+        }
         let kind = settings.required_string("kind")?;
         if let Some(build) = self.0.get(kind.as_str()) {
             return Some((kind, build));

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
 /// The field in which the gate says who the client is. Its value begins with the key that only the gate knows, and the
-/// number of the tray on which it expects the answer.
-pub const GATE: &str = "X-Brokerlet-Gate";
+/// number of the tray on which it expects the answer. Short, since tiny_http reads byte by byte.
+pub const GATE: &str = "Gate";
 
 /// Stack of a worker. A request nests as deeply as its JSON may.
 const STACK: usize = 512 * 1024;
@@ -111,6 +111,15 @@ impl Server {
         self.shared.trays().remove(&number);
     }
 
+    /// Makes sure that somebody serves. True if nobody did.
+    pub fn revive(&self) -> io::Result<bool> {
+        let nobody = *self.shared.workers() == 0;
+        if nobody {
+            self.add_worker()?;
+        }
+        Ok(nobody)
+    }
+
     /// Ends one worker, once it has nothing to do.
     pub fn retire_worker(&self) {
         self.shared.http.unblock();
@@ -136,13 +145,18 @@ impl Server {
         true
     }
 
+    /// Ends tiny_http's accept loop.
+    pub(super) fn close(&self) {
+        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
+    }
+
     /// Ends tiny_http's accept loop, while connections that exist go on, and has each worker end once the requests that are
     /// queued by now are answered.
     fn release(&self) {
         if self.shared.stopping.swap(true, Ordering::SeqCst) {
             return;
         }
-        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        self.close();
         for _ in 0..*self.shared.workers() {
             self.shared.http.unblock();
         }

@@ -14,6 +14,7 @@ use crate::{log, random};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -211,12 +212,15 @@ impl Lines {
 impl Backend {
     fn start(dispatcher: &Arc<Dispatcher>) -> io::Result<Backend> {
         let (private, listener) = Private::listen()?;
-        let key = random::hex()?;
+        let key = random::word()?;
         let deaf = Arc::new(AtomicBool::new(false));
         let told = deaf.clone();
-        let server = Server::start(listener, dispatcher.clone(), Some(key.clone()), move || {
-            told.store(true, Ordering::SeqCst)
-        })?;
+        let broken = move || told.store(true, Ordering::SeqCst);
+        let (dispatcher, given) = (dispatcher.clone(), Some(key.clone()));
+        // tiny_http panics where it cannot start a thread.
+        let start = AssertUnwindSafe(|| Server::start(listener, dispatcher, given, broken));
+        let server = catch_unwind(start)
+            .unwrap_or_else(|_| Err(io::Error::other("tiny_http cannot start")))?;
         Ok(Backend {
             private,
             server,
@@ -267,7 +271,12 @@ impl Line {
                 Taken::Nothing if deadline.is_some_and(|end| end <= Instant::now()) => {
                     return Err(ErrorKind::TimedOut.into());
                 }
-                Taken::Nothing => self.check()?,
+                Taken::Nothing => {
+                    self.check()?;
+                    if self.backend.server.revive()? {
+                        log::error("worker_replaced").send();
+                    }
+                }
             }
         }
     }
@@ -320,3 +329,6 @@ fn unavailable() -> Error {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,7 +70,7 @@ fn remove(folder: &Path) {
 
 fn listen_in_folder(parent: &Path) -> io::Result<(Private, UnixListener)> {
     remove_left_behind(parent);
-    let folder = parent.join(format!("{PREFIX}{}", random::hex()?));
+    let folder = parent.join(format!("{PREFIX}{}", random::word()?));
     DirBuilder::new().mode(0o700).create(&folder)?;
     let private = Private(Place::Folder(folder.clone()));
     let listener = UnixListener::bind(socket_in(&folder))?;
@@ -112,7 +112,7 @@ fn is_left_behind(folder: &Path) -> bool {
 #[cfg(target_os = "linux")]
 fn listen_abstract() -> io::Result<(Private, UnixListener)> {
     use std::os::linux::net::SocketAddrExt;
-    let name = format!("{PREFIX}{}", random::hex()?);
+    let name = format!("{PREFIX}{}", random::word()?);
     let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
     let listener = UnixListener::bind_addr(&address)?;
     Ok((Private(Place::Abstract(address)), listener))
@@ -128,7 +128,7 @@ mod tests {
 
     impl Parent {
         fn new() -> Parent {
-            let path = std::env::temp_dir().join(format!("private-{}", random::hex().unwrap()));
+            let path = std::env::temp_dir().join(format!("private-{}", random::word().unwrap()));
             fs::create_dir(&path).unwrap();
             Parent(path)
         }

@@ -94,11 +94,14 @@ fn read(files: &Files) -> Result<Arc<ServerConfig>, String> {
     let mut config = clients
         .with_single_cert(certificates, key)
         .map_err(|error| {
-            format!(
-                "{} and {}: the certificate and the private key do not go together: {error}",
-                files.certificate.display(),
-                files.key.display()
-            )
+            let what = match error {
+                Error::InconsistentKeys(_) => {
+                    "the certificate and the private key do not go together"
+                }
+                _ => "the certificate or the private key cannot be used",
+            };
+            let (certificate, key) = (files.certificate.display(), files.key.display());
+            format!("{certificate} and {key}: {what}: {error}")
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
