@@ -63,6 +63,7 @@ fn whoever_waits_makes_room_for_others() {
     let broker = setup()
         .env("BROKER_LOGIN_RATE", "1")
         .env("BROKER_MAX_CONNECTIONS", "4")
+        .env("BROKER_QUEUE_TIMEOUT", "60s")
         .start();
     let mut guessing = guesses(HERE, broker.address, 12);
     is_served(broker.address);
