@@ -115,7 +115,7 @@ impl Error {
             FailureKind::Invalid => (400, None),
             FailureKind::Unsupported => (422, Some("NotSupported")),
             FailureKind::Failed => (500, None),
-            FailureKind::Unavailable => (503, None),
+            FailureKind::Unavailable | FailureKind::Again => (503, None),
         };
         Error {
             code,

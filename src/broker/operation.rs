@@ -1,32 +1,23 @@
 //! Operations: what was done last to a record, or is being done.
 
 use super::error::Error;
+pub use crate::adapter::Kind;
 use crate::adapter::{Failure, Identity, Origin};
 
 use serde::{Deserialize, Serialize};
 use std::time::SystemTime;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    Provision,
-    Update,
-    Deprovision,
-    Bind,
-    Unbind,
-}
-
-impl Kind {
-    /// As in "is being …".
-    pub fn participle(self) -> &'static str {
-        match self {
-            Kind::Provision => "provisioned",
-            Kind::Update => "updated",
-            Kind::Deprovision => "deprovisioned",
-            Kind::Bind => "created",
-            Kind::Unbind => "deleted",
-        }
-    }
+/// The id of a new operation: 128 random bits. 503 if the system's generator fails.
+pub fn new_id() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Error {
+        detail: Some(format!("the system's random generator failed: {error}")),
+        ..Error::new(
+            503,
+            "The service broker cannot draw an operation id right now. Try again later.",
+        )
+    })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// spec: Polling Last Operation, Body.

@@ -10,7 +10,7 @@ use super::instance::{absent as instance_absent, named as instance_named};
 use super::operation::{self, Kind, Operation, State};
 use super::plans::Offer;
 use super::{Answer, Broker, Found, guarded, put};
-use crate::adapter::{FailureKind, Origin};
+use crate::adapter::{FailureKind, Origin, Run};
 use crate::catalog::SchemaUse;
 use crate::store::{Change, Key, Revision};
 use record::Binding;
@@ -109,9 +109,11 @@ impl Broker {
         } else {
             revision
         };
+        let operation = operation::new_id()?;
+        let run = Run::alone(&operation, fulfilment.adapter.timeout(Kind::Bind));
         let told = instance
             .record
-            .call(instance.id, offer.service, offer.plan, origin);
+            .call(instance.id, offer.service, offer.plan, origin, run);
         let call = binding.call(id, told);
         match guarded(|| fulfilment.adapter.bind(&call)) {
             Ok(bound) => binding.apply(bound),
@@ -353,9 +355,12 @@ impl Broker {
         let plans = [binding.plan_id.as_str(), instance.plan_id.as_str()];
         let offer = self.remover(&named(id), &binding.service_id, &plans, binding.effects)?;
         let Some(offer) = offer else { return Ok(()) };
-        let told = instance.call(instance_id, offer.service, offer.plan, origin);
+        let adapter = &offer.fulfilment().adapter;
+        let operation = operation::new_id()?;
+        let run = Run::alone(&operation, adapter.timeout(Kind::Unbind));
+        let told = instance.call(instance_id, offer.service, offer.plan, origin, run);
         let call = binding.call(id, told);
-        guarded(|| offer.fulfilment().adapter.unbind(&call)).map_err(Error::from_failure)
+        guarded(|| adapter.unbind(&call)).map_err(Error::from_failure)
     }
 }
 

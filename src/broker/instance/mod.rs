@@ -8,7 +8,7 @@ use super::binding::record::Binding;
 use super::error::Error;
 use super::operation::{self, Kind, Operation, State};
 use super::{Answer, Broker, decode, guarded, put};
-use crate::adapter::{FailureKind, Origin, UpdateCall};
+use crate::adapter::{FailureKind, Origin, Run, UpdateCall};
 use crate::catalog::SchemaUse;
 use crate::json::Object;
 use crate::log;
@@ -72,7 +72,9 @@ impl Broker {
         } else {
             revision
         };
-        let call = instance.call(id, offer.service, offer.plan, origin);
+        let operation = operation::new_id()?;
+        let run = Run::alone(&operation, fulfilment.adapter.timeout(Kind::Provision));
+        let call = instance.call(id, offer.service, offer.plan, origin, run);
         match guarded(|| fulfilment.adapter.provision(&call)) {
             Ok(outcome) => instance.apply(outcome),
             Err(failure) if instance.effects => {
@@ -254,8 +256,10 @@ impl Broker {
             revision
         };
         let mut after = before.updated_by(request, offer.plan, effects, origin);
+        let operation = operation::new_id()?;
+        let run = Run::alone(&operation, fulfilment.adapter.timeout(Kind::Update));
         let call = UpdateCall {
-            instance: after.call(id, offer.service, offer.plan, origin),
+            instance: after.call(id, offer.service, offer.plan, origin, run),
             changes: Object::new(request.parameters),
             previous_parameters: Object::new(before.parameters.as_deref()),
             previous_plan_id: &before.plan_id,
@@ -408,9 +412,11 @@ impl Broker {
         let plans = [instance.plan_id.as_str()];
         let offer = self.remover(&named(id), &instance.service_id, &plans, instance.effects)?;
         let Some(offer) = offer else { return Ok(()) };
-        let call = instance.call(id, offer.service, offer.plan, origin);
-        guarded(|| offer.fulfilment().adapter.deprovision(&call))
-            .map_err(Error::from_deprovision_failure)
+        let adapter = &offer.fulfilment().adapter;
+        let operation = operation::new_id()?;
+        let run = Run::alone(&operation, adapter.timeout(Kind::Deprovision));
+        let call = instance.call(id, offer.service, offer.plan, origin, run);
+        guarded(|| adapter.deprovision(&call)).map_err(Error::from_deprovision_failure)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::request::{self, ProvisionRequest, UpdateRequest};
 use crate::adapter::settings::Fulfilment;
-use crate::adapter::{InstanceCall, Origin, Provisioned};
+use crate::adapter::{InstanceCall, Origin, Provisioned, Run};
 use crate::broker::operation::{Kind, Operation, Stamp, State};
 use crate::catalog::{Plan, Service};
 use crate::json::{self, Object};
@@ -115,6 +115,7 @@ impl Instance {
         service: &'a Service,
         plan: &'a Plan,
         origin: Origin<'a>,
+        run: Run<'a>,
     ) -> InstanceCall<'a> {
         InstanceCall {
             instance_id,
@@ -126,6 +127,7 @@ impl Instance {
             context: Object::new(self.context.as_deref()),
             state: Object::new(self.state.as_deref()),
             origin,
+            run,
         }
     }
 
