@@ -1,16 +1,22 @@
 //! How a plan is fulfilled: the [`Adapter`] trait, and the kinds of adapter that a catalog file can name.
 
+pub(crate) mod run;
 pub mod settings;
 pub mod shared;
 pub mod template;
 
 use crate::catalog::{Plan, Service};
 use crate::json::Object;
+pub use run::{Cancel, Kind, OnCancel, Reason, Run};
 pub use settings::{Kinds, Settings};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
+use std::time::Duration;
+
+/// How long a synchronous operation may take: the platform gives up after 60 seconds.
+pub const SYNCHRONOUS_TIMEOUT: Duration = Duration::from_secs(55);
 
 /// Fulfils the plans that name it in their `adapter` object.
 ///
@@ -21,14 +27,31 @@ use std::fmt;
 /// **Every call may be repeated**: after a crash, or when the platform did not hear the answer. A repeat carries the
 /// same ids, and must lead to the same end without doing the work twice; removing what is not there is a success.
 ///
-/// A call blocks one worker thread and the platform gives up after 60 seconds. A panic counts as
-/// [`Failure::failed`].
+/// A call blocks its thread. It must come back by the deadline of its [`Run`], and soon after it is cancelled. A panic
+/// counts as [`Failure::failed`].
 pub trait Adapter: Send + Sync {
     /// Whether calls change anything outside the broker. The broker then writes down what it is about to do before it
     /// calls, and takes interrupted work back after a crash. An adapter that only computes its answer returns false,
     /// which saves one commit per change, and may be asked again for an answer that was never used.
     fn has_effects(&self) -> bool {
         true
+    }
+
+    /// Whether the operation is asynchronous: the platform gets 202 at once and polls until it is done. Only an adapter
+    /// that [`has_effects`](Adapter::has_effects) can be. spec: Synchronous and Asynchronous Operations.
+    fn is_async(&self, _operation: Kind) -> bool {
+        false
+    }
+
+    /// How long the whole operation may take, with its waiting for a turn and all of its attempts. It has failed then.
+    /// A synchronous one gets [`SYNCHRONOUS_TIMEOUT`] at most.
+    fn timeout(&self, _operation: Kind) -> Duration {
+        SYNCHRONOUS_TIMEOUT
+    }
+
+    /// How many calls there may be at once for this plan; `None` for as many as come. Others wait for their turn.
+    fn concurrency(&self) -> Option<usize> {
+        None
     }
 
     /// `PUT /v2/service_instances/:instance_id`: create the resource.
@@ -54,7 +77,7 @@ pub trait Adapter: Send + Sync {
     /// `DELETE /v2/service_instances/:instance_id`: remove the resource.
     ///
     /// Gets the instance with its state, its bindings already removed. Is also called to take back a provision that
-    /// failed or was cut off, then without state. A repeat finds nothing and succeeds.
+    /// failed, was cancelled or was cut off, then without state. A repeat finds nothing and succeeds.
     fn deprovision(&self, call: &InstanceCall<'_>) -> Result<(), Failure>;
 
     /// `PUT /v2/service_instances/:instance_id/service_bindings/:binding_id`: create credentials.
@@ -65,8 +88,8 @@ pub trait Adapter: Send + Sync {
 
     /// `DELETE /v2/service_instances/:instance_id/service_bindings/:binding_id`: revoke the credentials.
     ///
-    /// Gets the binding with its state. Is also called to take back a bind that failed or was cut off, then without
-    /// state. A repeat finds nothing and succeeds.
+    /// Gets the binding with its state. Is also called to take back a bind that failed, was cancelled or was cut off, then
+    /// without state. A repeat finds nothing and succeeds.
     fn unbind(&self, call: &BindingCall<'_>) -> Result<(), Failure>;
 }
 
@@ -85,6 +108,8 @@ pub struct InstanceCall<'a> {
     /// What the adapter returned as `state` before.
     pub state: Object<'a>,
     pub origin: Origin<'a>,
+    /// The operation that this call is a part of.
+    pub run: Run<'a>,
 }
 
 /// What an adapter is told of an update.
@@ -217,6 +242,9 @@ pub enum FailureKind {
     Failed,
     /// 503: not now, and nothing was changed.
     Unavailable,
+    /// Not yet: the same call is made again, with growing pauses and the next attempt number, until it succeeds or the
+    /// operation's time is over. Then 503, and something may have been left behind.
+    Again,
 }
 
 impl Failure {
@@ -238,6 +266,12 @@ impl Failure {
     /// Cannot be done now, may succeed later. Nothing was changed.
     pub fn unavailable(description: impl Into<String>) -> Failure {
         Failure::new(FailureKind::Unavailable, description)
+    }
+
+    /// Not yet: to be called again a little later, as with a lock that somebody else holds. `description` is what the user
+    /// reads when there is no time left.
+    pub fn again(description: impl Into<String>) -> Failure {
+        Failure::new(FailureKind::Again, description)
     }
 
     fn new(kind: FailureKind, description: impl Into<String>) -> Failure {

@@ -1,6 +1,6 @@
 //! The specification's errors: status, error code, description.
 
-use crate::adapter::{Failure, FailureKind};
+use crate::adapter::{Failure, FailureKind, Kind};
 use crate::store;
 
 use serde::Serialize;
@@ -74,6 +74,22 @@ impl Error {
         Error::coded(422, "ConcurrencyError", description)
     }
 
+    /// 422 AsyncRequired. spec: Asynchronous Operations.
+    pub fn async_required(kind: Kind) -> Error {
+        let what = match kind {
+            Kind::Provision | Kind::Update | Kind::Deprovision => "Service instances",
+            Kind::Bind | Kind::Unbind => "Service bindings",
+        };
+        Error::coded(
+            422,
+            "AsyncRequired",
+            format!(
+                "{what} of this plan are {} asynchronously: the request has to say accepts_incomplete=true.",
+                kind.participle()
+            ),
+        )
+    }
+
     /// 422 MaintenanceInfoConflict. spec: Provisioning, Updating.
     pub fn maintenance_conflict(description: impl Into<Cow<'static, str>>) -> Error {
         Error::coded(422, "MaintenanceInfoConflict", description)
@@ -115,7 +131,7 @@ impl Error {
             FailureKind::Invalid => (400, None),
             FailureKind::Unsupported => (422, Some("NotSupported")),
             FailureKind::Failed => (500, None),
-            FailureKind::Unavailable => (503, None),
+            FailureKind::Unavailable | FailureKind::Again => (503, None),
         };
         Error {
             code,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::adapter::settings::tests::{offering, probe};
-use crate::adapter::{FailureKind, Origin};
+use crate::adapter::{FailureKind, Origin, Run};
 use crate::catalog::Service;
 use crate::json::{Object, to_raw};
 
@@ -54,6 +54,7 @@ impl Given {
             context: Object::new(Some(&raws[1])),
             state: Object::new(Some(&raws[2])),
             origin: Origin::default(),
+            run: Run::alone("op", Duration::from_secs(1)),
         })
     }
 

@@ -1,12 +1,13 @@
 use super::parse::{Token, tokens_of};
 use super::*;
 use crate::adapter::settings::tests::{offering, probe};
-use crate::adapter::{BindingCall, Failure, FailureKind, InstanceCall, Origin};
+use crate::adapter::{BindingCall, Failure, FailureKind, InstanceCall, Origin, Run};
 use crate::catalog::Service;
 use crate::json::Object;
 
 use serde_json::json;
 use serde_json::value::RawValue;
+use std::time::Duration;
 
 /// What a test says of a call; absent objects are absent.
 #[derive(Default, Clone)]
@@ -40,6 +41,7 @@ fn render_in(scope: Scope, value: &Value, given: &Given) -> Result<Value, Failur
         context: Object::new(given.instance_context.as_deref()),
         state: Object::default(),
         origin: Origin::default(),
+        run: Run::alone("op", Duration::from_secs(1)),
     };
     let random = randoms
         .iter()
