@@ -84,6 +84,8 @@ impl Exec {
             arguments: &arguments,
             folder: &self.setup.folder,
             environment: &variables,
+            deadline: run.deadline,
+            grace: self.setup.grace(call.kind()),
         };
 
         let progress = |text: &str| (run.progress)(&mask.apply(text));
@@ -103,8 +105,7 @@ impl Exec {
                 let ring = bell.clone();
                 let _woken = run.cancel.on_cancel(move || ring.ring());
                 let order = || self.order(call);
-                let (deadline, sink) = (run.deadline, &mut printed);
-                process::run(&program, &input, deadline, &order, (bell, ear), sink)
+                process::run(&program, &input, &order, (bell, ear), &mut printed)
             })
             .map_err(|error| verdict.not_started(&error))?;
 

@@ -24,13 +24,12 @@ use std::sync::{Arc, Once, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long a program may go on after SIGTERM, and how long SIGKILL may take. Together with the 55 seconds of a
-/// synchronous call it is less than the 60 that a platform waits.
-pub const GRACE: Duration = Duration::from_secs(2);
+/// How long SIGKILL may take.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
 /// How long the output of a program that has ended is waited for, while a process that it left behind keeps it open.
 const DRAIN: Duration = Duration::from_millis(250);
-/// One read of a pipe; as much as a pipe holds.
-const CHUNK: usize = 64 * 1024;
+/// One read of a pipe.
+const CHUNK: usize = 16 * 1024;
 
 /// What to run.
 pub struct Program<'a> {
@@ -40,6 +39,10 @@ pub struct Program<'a> {
     pub folder: &'a Path,
     /// The whole environment.
     pub environment: &'a [(&'a OsStr, OsString)],
+    /// When it is told to end.
+    pub deadline: Instant,
+    /// How long it may go on after it was told.
+    pub grace: Duration,
 }
 
 /// Takes what a program prints, in chunks as they come.
@@ -110,12 +113,11 @@ impl Ear {
     }
 }
 
-/// Runs a program until it has ended or was stopped: at `deadline`, on order (asked for whenever the bell rings), or when
+/// Runs a program until it has ended or was stopped: at its deadline, on order (asked for whenever the bell rings), or when
 /// the sink has enough. An error means that it was never started.
 pub fn run(
     program: &Program<'_>,
     input: &[u8],
-    deadline: Instant,
     order: &dyn Fn() -> Order,
     (bell, ear): (Bell, Ear),
     sink: &mut dyn Sink,
@@ -141,13 +143,13 @@ pub fn run(
             if stopping.is_hopeless(now, &running) {
                 break;
             }
-        } else if let Some(reason) = reason_to_stop(enough, order(), now >= deadline) {
-            stopping = Some(Stopping::begin(reason, now, &running));
+        } else if let Some(reason) = reason_to_stop(enough, order(), now >= program.deadline) {
+            stopping = Some(Stopping::begin(reason, now + program.grace, &running));
         }
         let next = match (&drained_by, &stopping) {
             (Some(until), _) => *until,
             (None, Some(stopping)) => stopping.until,
-            (None, None) => deadline,
+            (None, None) => program.deadline,
         };
         enough |= pipes.serve(&ear, next.saturating_duration_since(now), sink);
     }
@@ -177,12 +179,12 @@ struct Stopping {
 }
 
 impl Stopping {
-    fn begin(reason: Stopped, now: Instant, running: &Running) -> Stopping {
+    fn begin(reason: Stopped, until: Instant, running: &Running) -> Stopping {
         let killed = reason == Stopped::Killed;
         running.signal(if killed { Signal::KILL } else { Signal::TERM });
         Stopping {
             reason,
-            until: now + GRACE,
+            until,
             killed,
         }
     }
@@ -197,7 +199,7 @@ impl Stopping {
         }
         running.signal(Signal::KILL);
         self.killed = true;
-        self.until = now + GRACE;
+        self.until = now + KILL_LIMIT;
         false
     }
 }

@@ -65,6 +65,7 @@ impl Setup {
         let command = read_command(settings, &folder);
         let variables = read_variables(settings, &folder);
         let asynchronous = read_asynchronous(settings);
+        check_asynchronous_bind(settings, &asynchronous);
         let timeout = settings.duration("timeout");
         let concurrency = settings.count("concurrency").unwrap_or(CONCURRENCY);
         check_timeout(settings, timeout, &asynchronous);
@@ -96,6 +97,11 @@ impl Setup {
             let longest = SYNCHRONOUS_TIMEOUT;
             self.timeout.map_or(longest, |timeout| timeout.min(longest))
         }
+    }
+
+    /// How long a program may go on after SIGTERM. What is synchronous must be over before the platform gives up.
+    pub fn grace(&self, kind: Kind) -> Duration {
+        Duration::from_secs(if self.is_async(kind) { 10 } else { 2 })
     }
 
     /// The environment of the next call. The error names the file that cannot be read.
@@ -367,6 +373,18 @@ fn read_asynchronous(settings: &Settings<'_>) -> Vec<Kind> {
         }
     }
     kinds
+}
+
+/// spec: Binding, asynchronous: the credentials are fetched.
+fn check_asynchronous_bind(settings: &Settings<'_>, asynchronous: &[Kind]) {
+    let is_fetched = settings.service().bindings_retrievable.unwrap_or(false);
+    if asynchronous.contains(&Kind::Bind) && settings.plan().is_bindable() && !is_fetched {
+        settings.warning(
+            "async",
+            "bind is asynchronous, but the service offering does not say \"bindings_retrievable\": true, without which \
+             platforms do not fetch the credentials",
+        );
+    }
 }
 
 fn check_timeout(settings: &Settings<'_>, timeout: Option<Duration>, asynchronous: &[Kind]) {

@@ -60,17 +60,17 @@ impl Verdict<'_> {
         let detail = detail(&outcome);
         let code = outcome.ended.status.and_then(|status| status.code());
         let failure = match (outcome.ended.stopped, outcome.answer) {
-            (Some(Stopped::Cancelled), _) => Failure::failed("The operation was cancelled."),
             (Some(Stopped::Killed), _) => Failure::failed("The program was killed."),
             (Some(Stopped::Output), _) => {
                 self.failed(&format!("printed more than {MAX_OUTPUT} bytes"))
             }
             // Also in the time that it had after SIGTERM: the work is done.
-            (None | Some(Stopped::Deadline), Some(Answer::Done(done)))
+            (None | Some(Stopped::Deadline | Stopped::Cancelled), Some(Answer::Done(done)))
                 if code == Some(0) && outcome.output.is_ok() =>
             {
                 return Ok(done);
             }
+            (Some(Stopped::Cancelled), _) => Failure::failed("The operation was cancelled."),
             (Some(Stopped::Deadline), _) => {
                 let limit = humantime::format_duration(self.timeout);
                 self.failed(&format!("did not finish within {limit}"))

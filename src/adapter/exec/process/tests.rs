@@ -60,9 +60,10 @@ fn shell_with(
         arguments: &["-c", script],
         folder: Path::new("/"),
         environment: &[(OsStr::new("PATH"), std::env::var_os("PATH").unwrap())],
+        deadline: Instant::now() + until,
+        grace: Duration::from_secs(1),
     };
-    let deadline = Instant::now() + until;
-    run(&program, input, deadline, order, bell, heard).unwrap()
+    run(&program, input, order, bell, heard).unwrap()
 }
 
 /// Whether a process is there and not a zombie.
@@ -233,12 +234,12 @@ fn what_cannot_be_started_says_why() {
         arguments: &[],
         folder: Path::new("/"),
         environment: &[],
+        deadline: Instant::now() + PATIENCE,
+        grace: Duration::from_secs(1),
     };
-    let deadline = Instant::now() + PATIENCE;
     let error = run(
         &program,
         b"",
-        deadline,
         &|| Order::GoOn,
         bell().unwrap(),
         &mut Heard::default(),

@@ -29,7 +29,10 @@ impl Folder {
     }
 
     fn read_with(&self, settings: &Value, plan: Value) -> (Option<Setup>, Vec<String>) {
-        probe_in(&self.0, settings, &offering(json!({}), plan), Setup::read)
+        {
+            let service = offering(json!({ "bindings_retrievable": true }), plan);
+            probe_in(&self.0, settings, &service, Setup::read)
+        }
     }
 
     fn errors(&self, settings: &Value) -> Vec<String> {
@@ -120,6 +123,27 @@ fn a_synchronous_operation_never_gets_more_than_the_platform_waits() {
         read(json!({"async": true, "timeout": "9m"}), limited).1,
         [""; 0]
     );
+}
+
+#[test]
+fn credentials_of_an_asynchronous_bind_must_be_fetched() {
+    let folder = Folder::new("fetched");
+    folder.file("run.sh", "#!/bin/sh\n", 0o755);
+    for (is_async, bindable, warned) in [
+        (json!(true), true, true),
+        (json!(["bind"]), true, true),
+        (json!(["provision"]), true, false),
+        (json!(true), false, false),
+    ] {
+        let service = offering(json!({}), json!({ "bindable": bindable }));
+        let settings = json!({ "command": ["./run.sh"], "async": is_async });
+        let (setup, findings) = probe_in(&folder.0, &settings, &service, Setup::read);
+        assert!(setup.is_some());
+        let found = findings
+            .iter()
+            .any(|finding| finding.contains("bindings_retrievable"));
+        assert_eq!(found, warned, "{findings:?}");
+    }
 }
 
 #[test]
