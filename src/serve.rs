@@ -15,15 +15,20 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::TcpListener;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The configuration or the catalog is wrong (sysexits.h).
 const EX_CONFIG: u8 = 78;
 /// The state or the network cannot be used (sysexits.h).
 const EX_IOERR: u8 = 74;
 
-/// How long requests in flight may take to finish; Cloud Foundry kills 10 seconds after SIGTERM.
+/// How long requests in flight and asynchronous operations may take to finish; Cloud Foundry kills 10 seconds after
+/// SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
+/// How much of that is for adapters to come back early that have not finished by then.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 /// How long the last log lines may take.
 const FLUSH_LIMIT: Duration = Duration::from_millis(500);
 
@@ -77,7 +82,7 @@ fn run(kinds: &Kinds) -> Result<ExitCode, Refusal> {
     let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Refusal(EX_IOERR, vec![format!("cannot watch for signals: {error}")]))?;
     let listener = TcpListener::bind(config.address).map_err(cannot_listen)?;
-    let dispatcher = Dispatcher::new(broker, config.credentials);
+    let dispatcher = Dispatcher::new(broker.clone(), config.credentials);
     let handle = signals.handle();
     let server = Server::start(listener, dispatcher, config.workers, move || handle.close())
         .map_err(cannot_listen)?;
@@ -96,9 +101,12 @@ fn run(kinds: &Kinds) -> Result<ExitCode, Refusal> {
             signal.and_then(signal_hook::low_level::signal_name),
         )
         .send();
-    if !server.stop(STOP_LIMIT) {
+    if !stop(server, broker) {
         log::warn("stopped")
-            .with("message", "some requests did not finish in time")
+            .with(
+                "message",
+                "some requests or operations did not finish in time",
+            )
             .send();
         log::flush(FLUSH_LIMIT);
         // Workers still hold the store: end without waiting for them. What was acknowledged is on disk.
@@ -109,6 +117,18 @@ fn run(kinds: &Kinds) -> Result<ExitCode, Refusal> {
         Some(_) => ExitCode::SUCCESS,
         None => ExitCode::from(EX_IOERR),
     })
+}
+
+/// Stops server and broker together: requests wait for the broker, and it for adapters. Returns whether both are done.
+fn stop(server: Server, broker: Arc<Broker>) -> bool {
+    broker.finish();
+    let end = Instant::now() + STOP_LIMIT;
+    let stopping = thread::Builder::new()
+        .name("stop".to_owned())
+        .spawn(move || broker.stop(end - CANCEL_LIMIT, end));
+    let served = server.stop(STOP_LIMIT);
+    let worked = stopping.is_ok_and(|thread| thread.join().unwrap_or(false));
+    served && worked
 }
 
 fn load_plans(config: &Config, kinds: &Kinds) -> Result<Plans, Refusal> {

@@ -6,6 +6,7 @@ mod fake;
 mod support;
 
 use brokerlet::adapter::{Failure, Identity, Origin};
+use brokerlet::broker::Caller;
 use brokerlet::store::{Key, Store};
 use fake::{Answered, Api, Fake, Held, SERVICE, Shelf};
 use serde_json::{Value, json};
@@ -603,7 +604,11 @@ fn the_adapter_is_told_on_whose_behalf_it_works() {
         request_id: Some("r-1"),
     };
     let body = bind().to_string();
-    broker.0.bind("i", "b2", body.as_bytes(), origin).unwrap();
+    let caller = Caller {
+        origin,
+        ..Caller::default()
+    };
+    broker.0.bind("i", "b2", body.as_bytes(), caller).unwrap();
     assert_eq!(fake.calls()[0].user.as_deref(), Some("u-1"));
 }
 

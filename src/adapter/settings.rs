@@ -1,6 +1,6 @@
 //! Reading the private `adapter` object of a plan: typed, with the place in every complaint.
 
-use super::{Adapter, exec, shared};
+use super::{Adapter, Kind, exec, shared};
 use crate::catalog::file::{Environment, Private, expand_env};
 use crate::catalog::finding::{Findings, suggestion};
 use crate::catalog::{Plan, Service};
@@ -222,6 +222,13 @@ pub struct Fulfilment {
     pub adapter: Arc<dyn Adapter>,
     /// Whether a bind must name an app. spec: Binding, RequiresApp.
     pub requires_app: bool,
+}
+
+impl Fulfilment {
+    /// Whether the platform polls for the end of this operation. Without outside effects there is nothing to wait for.
+    pub fn is_async(&self, operation: Kind) -> bool {
+        self.adapter.has_effects() && self.adapter.is_async(operation)
+    }
 }
 
 impl Kinds {

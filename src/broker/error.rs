@@ -1,6 +1,6 @@
 //! The specification's errors: status, error code, description.
 
-use crate::adapter::{Failure, FailureKind};
+use crate::adapter::{Failure, FailureKind, Kind};
 use crate::store;
 
 use serde::Serialize;
@@ -72,6 +72,22 @@ impl Error {
     /// 422 ConcurrencyError: another operation is in progress. spec: Blocking Operations.
     pub fn concurrency(description: impl Into<Cow<'static, str>>) -> Error {
         Error::coded(422, "ConcurrencyError", description)
+    }
+
+    /// 422 AsyncRequired. spec: Asynchronous Operations.
+    pub fn async_required(kind: Kind) -> Error {
+        let what = match kind {
+            Kind::Provision | Kind::Update | Kind::Deprovision => "Service instances",
+            Kind::Bind | Kind::Unbind => "Service bindings",
+        };
+        Error::coded(
+            422,
+            "AsyncRequired",
+            format!(
+                "{what} of this plan are {} asynchronously: the request has to say accepts_incomplete=true.",
+                kind.participle()
+            ),
+        )
     }
 
     /// 422 MaintenanceInfoConflict. spec: Provisioning, Updating.

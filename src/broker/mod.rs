@@ -4,8 +4,11 @@
 //!
 //! **The record is the lock.** A change by an adapter with outside effects is committed twice: first the record that says
 //! which operation is in progress, compare-and-set on the revision that was read; then, after the work, its outcome.
-//! Whoever meets a record with an operation in progress answers ConcurrencyError, and [`Broker::recover`] takes up
-//! what a crash has cut off. An adapter without outside effects needs the second commit only.
+//! The work is done by the thread of the request, or, if the operation is asynchronous, by one of the broker's own after
+//! 202 was answered; it is the same work either way, and the record says all that is needed for it. Whoever meets a
+//! record with an operation in progress answers ConcurrencyError, or 202 again to the same request, and
+//! [`Broker::recover`] takes up what a crash has cut off. An adapter without outside effects needs the second commit
+//! only.
 
 pub mod binding;
 pub mod body;
@@ -13,21 +16,28 @@ pub mod error;
 pub mod instance;
 pub mod operation;
 pub mod plans;
+pub mod poll;
 mod recovery;
+mod work;
 
-use crate::adapter::Failure;
+use crate::adapter::{Failure, Origin};
 use crate::catalog::Catalog;
 use crate::store::{self, Change, Key, Outcome, Record, Revision, Store};
 use binding::record::Binding;
 use error::Error;
 use instance::record::Instance;
+use operation::Operation;
 use plans::{Offer, Plans};
+use work::Work;
+use work::gone::{Graveyard, Tombstone};
+use work::subject::Subject;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// How often a decision is made anew because somebody else was faster, before the request is refused.
 const MAX_ATTEMPTS: usize = 100;
@@ -39,7 +49,20 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// For the log: `created`, `exists`, `updated`, `deleted`, …
     pub outcome: &'static str,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<u32>,
 }
+
+/// Who asks, and whether they would poll for the end of an asynchronous operation.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Caller<'a> {
+    pub origin: Origin<'a>,
+    pub accepts_incomplete: bool,
+}
+
+/// How often a platform should poll, in seconds: a promptly polling user sees progress. Cloud Foundry polls no more often
+/// than once a minute, whatever it is told.
+const POLL_AGAIN: u32 = 5;
 
 impl Answer {
     fn new(status: u16, outcome: &'static str, body: &impl Serialize) -> Result<Answer, Error> {
@@ -48,6 +71,16 @@ impl Answer {
             status,
             body,
             outcome,
+            retry_after: None,
+        })
+    }
+
+    /// The answer to a poll. spec: Polling Last Operation, Body.
+    fn polled(operation: &Operation, progress: Option<&str>) -> Result<Answer, Error> {
+        let answer = Answer::new(200, "polled", &operation.answer(progress))?;
+        Ok(Answer {
+            retry_after: operation.in_progress().then_some(POLL_AGAIN),
+            ..answer
         })
     }
 
@@ -57,6 +90,7 @@ impl Answer {
             status: 200,
             body: b"{}".to_vec(),
             outcome,
+            retry_after: None,
         }
     }
 }
@@ -67,15 +101,31 @@ pub struct Broker {
     store: Box<dyn Store>,
     /// Records whose operation has ended, but whose outcome could not be written: see [`Broker::settle`].
     unsettled: Mutex<HashSet<Key>>,
+    work: Work,
+    graveyard: Graveyard,
 }
 
 impl Broker {
-    pub fn new(plans: Plans, store: Box<dyn Store>) -> Broker {
-        Broker {
+    /// Shared with the threads that carry out asynchronous operations.
+    pub fn new(plans: Plans, store: Box<dyn Store>) -> Arc<Broker> {
+        Arc::new_cyclic(|broker| Broker {
             plans,
             store,
             unsettled: Mutex::default(),
-        }
+            work: Work::new(broker.clone()),
+            graveyard: Graveyard::default(),
+        })
+    }
+
+    /// Begins no asynchronous operation any more: what is asked for from now on is taken up after the next start.
+    pub fn finish(&self) {
+        self.work.finish();
+    }
+
+    /// Lets the operations that are being worked on end up to `finish`, then tells adapters to come back, and waits for that
+    /// up to `end`. Returns whether all have. What has not ended is settled or taken up at the next start.
+    pub fn stop(&self, finish: Instant, end: Instant) -> bool {
+        self.work.stop(finish, end)
     }
 
     pub fn catalog(&self) -> &Catalog {
@@ -106,6 +156,46 @@ impl Broker {
         ))
     }
 
+    /// A record and what must be known with it; `None` if there is none, or only a binding whose instance is gone.
+    fn read_subject(&self, key: &Key) -> Result<Option<(Revision, Subject)>, Error> {
+        match key {
+            Key::Instance(id) => {
+                let found = self.read_instance(id)?;
+                let subject = found
+                    .record
+                    .map(|instance| Subject::Instance(Box::new(instance)));
+                Ok(subject.map(|subject| (found.revision, subject)))
+            }
+            Key::Binding(instance_id, id) => {
+                let (instance, found) = self.read_binding(instance_id, id)?;
+                let records = instance.record.zip(found.record);
+                let subject = records
+                    .map(|(instance, binding)| Subject::Binding(instance.into(), binding.into()));
+                Ok(subject.map(|subject| (found.revision, subject)))
+            }
+        }
+    }
+
+    /// What is left of a record that is no more, if anything is.
+    fn tombstone(&self, key: &Key) -> Result<Option<(Revision, Tombstone)>, Error> {
+        let mut records = self.store.read(std::slice::from_ref(key))?.into_iter();
+        let record = records.next().flatten();
+        Ok(record.and_then(|record| {
+            let tombstone = serde_json::from_slice(&record.body).ok()?;
+            Some((record.revision, tombstone))
+        }))
+    }
+
+    /// What is being done for an operation, for whoever polls.
+    fn progress(&self, key: &Key, operation: &Operation) -> Option<String> {
+        if !operation.is_polled() {
+            return None;
+        }
+        self.work.nudge();
+        let progress = self.work.progress(key, &operation.id);
+        progress.or_else(|| Some("It is waiting for its turn.".to_owned()))
+    }
+
     /// Makes a decision again until nobody else was faster: `attempt` returns `None` after a conflict.
     fn decide<T>(&self, mut attempt: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
         for _ in 0..MAX_ATTEMPTS {
@@ -128,9 +218,9 @@ impl Broker {
 
     /// Commits the outcome of an operation, whose record nobody else may touch while it is in progress. If that cannot be
     /// written, the record is settled before the next request about it.
-    fn conclude(&self, key: &Key, changes: Vec<Change>) -> Result<(), Error> {
+    fn conclude(&self, key: &Key, changes: Vec<Change>) -> Result<Revision, Error> {
         let result = match self.store.commit(changes) {
-            Ok(Outcome::Committed(_)) => return Ok(()),
+            Ok(Outcome::Committed(revision)) => return Ok(revision),
             Ok(Outcome::Conflict) => Err(Error::internal(
                 "The service broker lost track of this operation; the operator finds the cause in the broker's log.",
                 format!("the record of {key:?} changed during its own operation"),
@@ -167,9 +257,12 @@ impl Broker {
         for key in keys {
             // Whoever removes the key settles it; others meet the record, still in progress.
             if self.unsettled().remove(&key) {
-                self.recover_one(&key).inspect_err(|_| {
+                let resumable = self.recover_one(&key).inspect_err(|_| {
                     self.unsettled().insert(key.clone());
                 })?;
+                if let Some(subject) = resumable {
+                    self.submit(&key, &subject, true);
+                }
             }
         }
         Ok(())
@@ -211,20 +304,34 @@ impl Broker {
 struct Found<T> {
     revision: Revision,
     record: Option<T>,
+    /// The last operation of a record that is no more.
+    gone: Option<Operation>,
 }
 
 impl<T: DeserializeOwned> Found<T> {
     fn new(found: Option<Record>) -> Result<Found<T>, Error> {
-        Ok(match found {
-            None => Found {
+        let Some(Record { revision, body }) = found else {
+            return Ok(Found {
                 revision: Revision::ABSENT,
                 record: None,
+                gone: None,
+            });
+        };
+        match decode(&body) {
+            Ok(record) => Ok(Found {
+                revision,
+                record: Some(record),
+                gone: None,
+            }),
+            Err(error) => match serde_json::from_slice::<Tombstone>(&body) {
+                Ok(tombstone) => Ok(Found {
+                    revision,
+                    record: None,
+                    gone: Some(tombstone.operation),
+                }),
+                Err(_) => Err(error),
             },
-            Some(found) => Found {
-                revision: found.revision,
-                record: Some(decode(&found.body)?),
-            },
-        })
+        }
     }
 }
 

@@ -1,24 +1,13 @@
 //! Operations: what was done last to a record, or is being done.
 
 use super::error::Error;
+use super::{Answer, Caller};
 pub use crate::adapter::Kind;
-use crate::adapter::{Failure, Identity, Origin};
+use crate::adapter::settings::Fulfilment;
+use crate::adapter::{Identity, Origin, SYNCHRONOUS_TIMEOUT};
 
 use serde::{Deserialize, Serialize};
-use std::time::SystemTime;
-
-/// The id of a new operation: 128 random bits. 503 if the system's generator fails.
-pub fn new_id() -> Result<String, Error> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Error {
-        detail: Some(format!("the system's random generator failed: {error}")),
-        ..Error::new(
-            503,
-            "The service broker cannot draw an operation id right now. Try again later.",
-        )
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
+use std::time::{Duration, Instant, SystemTime};
 
 /// spec: Polling Last Operation, Body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,11 +20,31 @@ pub enum State {
     Failed,
 }
 
+impl State {
+    /// As the specification writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::InProgress => "in progress",
+            State::Succeeded => "succeeded",
+            State::Failed => "failed",
+        }
+    }
+}
+
 /// The last operation on an instance or binding, kept in its record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
     pub kind: Kind,
     pub state: State,
+    /// What the platform names it by when it polls. Empty once a synchronous operation has ended: nobody was told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// Whether the platform was told to poll.
+    #[serde(default, rename = "async", skip_serializing_if = "is_false")]
+    pub asynchronous: bool,
+    /// Of a removal: what it removes was never made in full, so there is nothing to use, whatever becomes of it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unmade: bool,
     /// What the user reads of a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -43,6 +52,26 @@ pub struct Operation {
     pub instance_usable: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_repeatable: Option<bool>,
+    /// Only while it is in progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub underway: Option<Box<Underway>>,
+}
+
+/// What must be known to go on with an operation, also after a crash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Underway {
+    /// Of the adapter's last call, which may or may not have been made; counted from 1.
+    pub attempt: u32,
+    /// RFC 3339, UTC: when the operation has failed at the latest.
+    pub deadline: String,
+    pub requested: Stamp,
+    /// The operation that was the last one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Operation>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Operation {
@@ -50,21 +79,77 @@ impl Operation {
         Operation {
             kind,
             state,
+            id: String::new(),
+            asynchronous: false,
+            unmade: false,
             description: None,
             instance_usable: None,
             update_repeatable: None,
+            underway: None,
         }
     }
 
-    /// The operation as it ends when the adapter fails.
-    pub fn failed(kind: Kind, failure: &Failure) -> Operation {
+    /// An operation that begins now. `fulfilment` is absent where there is nothing left for an adapter to do. Refused with
+    /// 422 AsyncRequired where the platform would not poll. spec: Asynchronous Operations.
+    pub fn begin(
+        kind: Kind,
+        fulfilment: Option<&Fulfilment>,
+        before: Option<Operation>,
+        caller: Caller<'_>,
+    ) -> Result<Operation, Error> {
+        let asynchronous = fulfilment.is_some_and(|fulfilment| fulfilment.is_async(kind));
+        if asynchronous && !caller.accepts_incomplete {
+            return Err(Error::async_required(kind));
+        }
+        let timeout = fulfilment.map_or(SYNCHRONOUS_TIMEOUT, |fulfilment| {
+            let timeout = fulfilment.adapter.timeout(kind);
+            if asynchronous {
+                timeout
+            } else {
+                timeout.min(SYNCHRONOUS_TIMEOUT)
+            }
+        });
+        let removes = matches!(kind, Kind::Deprovision | Kind::Unbind);
+        Ok(Operation {
+            id: new_id()?,
+            asynchronous,
+            unmade: removes && before.as_ref().is_some_and(|before| !before.exists()),
+            underway: Some(Box::new(Underway {
+                attempt: 1,
+                deadline: moment(SystemTime::now() + timeout.min(FOREVER)),
+                requested: Stamp::now(caller.origin),
+                before,
+            })),
+            ..Operation::new(kind, State::InProgress)
+        })
+    }
+
+    /// The operation once it has ended. Of a synchronous one nobody knows the id.
+    pub fn ended(&self, state: State) -> Operation {
         Operation {
-            description: Some(failure.description.clone()).filter(|text| !text.is_empty()),
-            instance_usable: failure
+            id: if self.asynchronous {
+                self.id.clone()
+            } else {
+                String::new()
+            },
+            asynchronous: self.asynchronous,
+            unmade: self.unmade,
+            ..Operation::new(self.kind, state)
+        }
+    }
+
+    /// The operation once it has failed, and what the user is told of it. spec: Polling Last Operation, Body.
+    pub fn failed(&self, error: &Error) -> Operation {
+        Operation {
+            description: Some(error.description.clone().into_owned())
+                .filter(|text| !text.is_empty()),
+            instance_usable: error
                 .instance_usable
-                .filter(|_| matches!(kind, Kind::Update | Kind::Deprovision)),
-            update_repeatable: failure.update_repeatable.filter(|_| kind == Kind::Update),
-            ..Operation::new(kind, State::Failed)
+                .filter(|_| matches!(self.kind, Kind::Update | Kind::Deprovision)),
+            update_repeatable: error
+                .update_repeatable
+                .filter(|_| self.kind == Kind::Update),
+            ..self.ended(State::Failed)
         }
     }
 
@@ -72,13 +157,64 @@ impl Operation {
         self.state == State::InProgress
     }
 
-    /// The record has been made: neither still on its way nor failed on it.
-    pub fn exists(&self) -> bool {
-        !matches!(self.kind, Kind::Provision | Kind::Bind) || self.state == State::Succeeded
+    /// In progress, and the platform polls for its end.
+    pub fn is_polled(&self) -> bool {
+        self.in_progress() && self.asynchronous
     }
 
-    /// The body of `last_operation`. spec: Polling Last Operation, Body.
-    pub fn answer(&self) -> impl Serialize + use<'_> {
+    /// The record has been made: neither still on its way nor failed on it.
+    pub fn exists(&self) -> bool {
+        match self.kind {
+            Kind::Provision | Kind::Bind => self.state == State::Succeeded,
+            Kind::Update => true,
+            Kind::Deprovision | Kind::Unbind => !self.unmade,
+        }
+    }
+
+    /// The operation as the removal that cuts it off remembers it: it has failed.
+    pub fn cut_off(&self) -> Operation {
+        Operation {
+            description: Some("It was stopped, since it is to be deleted.".to_owned()),
+            ..self.ended(State::Failed)
+        }
+    }
+
+    /// The operation that was the last one before this, while this one is in progress.
+    pub fn before(&self) -> Option<&Operation> {
+        self.underway.as_ref()?.before.as_ref()
+    }
+
+    pub fn attempt(&self) -> u32 {
+        self.underway
+            .as_ref()
+            .map_or(1, |underway| underway.attempt)
+    }
+
+    /// Who asked for it.
+    pub fn origin(&self) -> Origin<'_> {
+        self.underway
+            .as_ref()
+            .map_or_else(Origin::default, |underway| underway.requested.origin())
+    }
+
+    /// How much time is left for it.
+    pub fn left(&self, now: SystemTime) -> Duration {
+        let deadline = self
+            .underway
+            .as_ref()
+            .and_then(|underway| humantime::parse_rfc3339(&underway.deadline).ok());
+        deadline
+            .and_then(|deadline| deadline.duration_since(now).ok())
+            .unwrap_or_default()
+    }
+
+    /// When it has failed at the latest.
+    pub fn deadline(&self) -> Instant {
+        crate::adapter::run::after(self.left(SystemTime::now()))
+    }
+
+    /// The body of `last_operation`. spec: Polling Last Operation, Body. `progress` is what is being done right now.
+    pub fn answer<'a>(&'a self, progress: Option<&'a str>) -> impl Serialize + use<'a> {
         #[derive(Serialize)]
         struct LastOperation<'a> {
             state: State,
@@ -91,11 +227,44 @@ impl Operation {
         }
         LastOperation {
             state: self.state,
-            description: self.description.as_deref(),
+            description: progress.or(self.description.as_deref()),
             instance_usable: self.instance_usable,
             update_repeatable: self.update_repeatable,
         }
     }
+
+    /// 202 with the operation's id, and what is known of the record already. spec: Provisioning, 202, and its like.
+    pub fn accepted(&self, known: &impl Serialize) -> Result<Answer, Error> {
+        #[derive(Serialize)]
+        struct Accepted<'a, K: Serialize> {
+            operation: &'a str,
+            #[serde(flatten)]
+            known: &'a K,
+        }
+        let operation = &self.id;
+        Answer::new(202, "accepted", &Accepted { operation, known })
+    }
+}
+
+/// Operations without end are not: a deadline has to be a date.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+fn moment(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// The id of a new operation: 128 random bits. 503 if the system's generator fails.
+pub fn new_id() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Error {
+        detail: Some(format!("the system's random generator failed: {error}")),
+        ..Error::new(
+            503,
+            "The service broker cannot begin anything right now. Try again later; the operator finds the cause in the \
+             broker's log.",
+        )
+    })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// 422 ConcurrencyError that says what is in progress. `what` names the record, as in `Service instance "x"`.
@@ -104,17 +273,6 @@ pub fn busy(what: &str, kind: Kind) -> Error {
         "{what} is being {} right now. Try again when that is done.",
         kind.participle()
     ))
-}
-
-/// 400 for an `operation` that this broker did not give out. spec: Polling Last Operation, 400. Synchronous operations
-/// have none; a platform that names none asks for the last one.
-pub fn refuse_unknown(operation: Option<&str>) -> Result<(), Error> {
-    match operation {
-        None => Ok(()),
-        Some(operation) => Err(Error::bad_request(format!(
-            "operation: found {operation:?}, which is no operation that this broker has answered with."
-        ))),
-    }
 }
 
 /// When something was done, and for whom.
@@ -132,9 +290,16 @@ pub struct Stamp {
 impl Stamp {
     pub fn now(origin: Origin<'_>) -> Stamp {
         Stamp {
-            at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            at: moment(SystemTime::now()),
             by: origin.identity.cloned(),
             request_id: origin.request_id.map(str::to_owned),
+        }
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            identity: self.by.as_ref(),
+            request_id: self.request_id.as_deref(),
         }
     }
 }

@@ -5,11 +5,12 @@ use super::reply::{Body, Reply};
 use super::target::{Query, check_id, segments};
 use super::{Request, identity, version};
 use crate::adapter::{Identity, Origin};
-use crate::broker::Broker;
 use crate::broker::error::Error;
+use crate::broker::{Broker, Caller};
 use crate::log;
 
 use std::io::Read;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Largest request body, in bytes.
@@ -17,7 +18,7 @@ pub const MAX_BODY: u64 = 1024 * 1024;
 
 /// Answers requests. Shared by all workers.
 pub struct Dispatcher {
-    broker: Broker,
+    broker: Arc<Broker>,
     credentials: Credentials,
     /// The Last-Modified of the catalog, in HTTP's words.
     catalog_modified: String,
@@ -35,7 +36,7 @@ struct Note {
 }
 
 impl Dispatcher {
-    pub fn new(broker: Broker, credentials: Credentials) -> Dispatcher {
+    pub fn new(broker: Arc<Broker>, credentials: Credentials) -> Dispatcher {
         let catalog_modified = httpdate::fmt_http_date(broker.catalog().modified());
         Dispatcher {
             broker,
@@ -126,11 +127,14 @@ impl Dispatcher {
             note.binding_id = Some(id.to_owned());
         }
         let request_id = note.request_id.clone();
-        let origin = Origin {
-            identity: identity.as_ref(),
-            request_id: request_id.as_deref(),
-        };
         let query = Query::parse(query)?;
+        let caller = Caller {
+            origin: Origin {
+                identity: identity.as_ref(),
+                request_id: request_id.as_deref(),
+            },
+            accepts_incomplete: query.accepts_incomplete,
+        };
         let (service_id, plan_id) = (query.service_id.as_deref(), query.plan_id.as_deref());
         let operation = query.operation.as_deref();
         let broker = &self.broker;
@@ -144,22 +148,22 @@ impl Dispatcher {
             ("GET" | "HEAD", BindingOperation(instance, id)) => {
                 broker.poll_binding(instance, id, service_id, plan_id, operation)
             }
-            ("PUT", Instance(id)) => broker.provision(id, &read_body(request)?, origin),
+            ("PUT", Instance(id)) => broker.provision(id, &read_body(request)?, caller),
             ("GET" | "HEAD", Instance(id)) => broker.fetch_instance(id, service_id, plan_id),
-            ("PATCH", Instance(id)) => broker.update(id, &read_body(request)?, origin),
+            ("PATCH", Instance(id)) => broker.update(id, &read_body(request)?, caller),
             ("PUT", Binding(instance, id)) => {
-                broker.bind(instance, id, &read_body(request)?, origin)
+                broker.bind(instance, id, &read_body(request)?, caller)
             }
             ("GET" | "HEAD", Binding(instance, id)) => {
                 broker.fetch_binding(instance, id, service_id, plan_id)
             }
             ("DELETE", Binding(instance, id)) => {
                 let (service_id, plan_id) = query.required_ids()?;
-                broker.unbind(instance, id, service_id, plan_id, origin)
+                broker.unbind(instance, id, service_id, plan_id, caller)
             }
             ("DELETE", Instance(id)) => {
                 let (service_id, plan_id) = query.required_ids()?;
-                broker.deprovision(id, service_id, plan_id, origin)
+                broker.deprovision(id, service_id, plan_id, caller)
             }
             (_, route) => return Ok(method_not_allowed(route.allowed())),
         };

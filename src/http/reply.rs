@@ -62,7 +62,11 @@ impl Reply {
 
 impl From<Answer> for Reply {
     fn from(answer: Answer) -> Reply {
-        Reply::new(answer.status, Body::Owned(answer.body), answer.outcome)
+        let reply = Reply::new(answer.status, Body::Owned(answer.body), answer.outcome);
+        match answer.retry_after {
+            Some(seconds) => reply.with_header("Retry-After", seconds.to_string()),
+            None => reply,
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use brokerlet::adapter::settings::Fulfilment;
 use brokerlet::adapter::{
-    Adapter, BindingCall, Bound, Failure, InstanceCall, Origin, Provisioned, UpdateCall,
+    Adapter, BindingCall, Bound, Failure, InstanceCall, Provisioned, UpdateCall,
 };
 use brokerlet::broker::error::Error as Refused;
 use brokerlet::broker::plans::Plans;
-use brokerlet::broker::{Answer, Broker};
+use brokerlet::broker::{Answer, Broker, Caller};
 use brokerlet::catalog::Catalog;
 use brokerlet::json::Object;
 use brokerlet::store::memory::Memory;
@@ -349,7 +349,7 @@ impl Store for Shelf {
 }
 
 /// A broker without sockets.
-pub struct Api(pub Broker);
+pub struct Api(pub Arc<Broker>);
 
 /// Status and body, of successes and errors alike.
 #[derive(Debug, Clone, PartialEq)]
@@ -399,7 +399,7 @@ impl Api {
     pub fn provision(&self, id: &str, body: &Value) -> Answered {
         let body = body.to_string();
         self.0
-            .provision(id, body.as_bytes(), Origin::default())
+            .provision(id, body.as_bytes(), Caller::default())
             .into()
     }
 
@@ -416,19 +416,19 @@ impl Api {
         let mut body = body.clone();
         body["service_id"] = json!(SERVICE);
         let body = body.to_string();
-        self.0.update(id, body.as_bytes(), Origin::default()).into()
+        self.0.update(id, body.as_bytes(), Caller::default()).into()
     }
 
     pub fn deprovision(&self, id: &str, plan: &str) -> Answered {
         self.0
-            .deprovision(id, SERVICE, plan, Origin::default())
+            .deprovision(id, SERVICE, plan, Caller::default())
             .into()
     }
 
     pub fn bind(&self, instance: &str, id: &str, body: &Value) -> Answered {
         let body = body.to_string();
         self.0
-            .bind(instance, id, body.as_bytes(), Origin::default())
+            .bind(instance, id, body.as_bytes(), Caller::default())
             .into()
     }
 
@@ -442,7 +442,7 @@ impl Api {
 
     pub fn unbind(&self, instance: &str, id: &str, plan: &str) -> Answered {
         self.0
-            .unbind(instance, id, SERVICE, plan, Origin::default())
+            .unbind(instance, id, SERVICE, plan, Caller::default())
             .into()
     }
 }

@@ -3,14 +3,16 @@
 pub mod record;
 pub mod request;
 pub mod verdict;
+pub(super) mod work;
 
 use super::error::Error;
 use super::instance::record::Instance;
 use super::instance::{absent as instance_absent, named as instance_named};
-use super::operation::{self, Kind, Operation, State};
+use super::operation::{self, Kind, Operation};
 use super::plans::Offer;
-use super::{Answer, Broker, Found, guarded, put};
-use crate::adapter::{FailureKind, Origin, Run};
+use super::poll::{self, Poll};
+use super::work::subject::Subject;
+use super::{Answer, Broker, Caller, Found};
 use crate::catalog::SchemaUse;
 use crate::store::{Change, Key, Revision};
 use record::Binding;
@@ -34,7 +36,7 @@ impl Broker {
         instance_id: &str,
         id: &str,
         body: &[u8],
-        origin: Origin<'_>,
+        caller: Caller<'_>,
     ) -> Result<Answer, Error> {
         let request = BindRequest::parse(body)?;
         self.settle(instance_id)?;
@@ -48,7 +50,7 @@ impl Broker {
                         revision: instance.revision,
                         record,
                     };
-                    self.create_binding(instance, id, found.revision, &request, origin)
+                    self.create_binding(instance, id, &found, &request, caller)
                 }
                 Bind::Replace(record, binding) => {
                     self.check_bind(record, &request)?;
@@ -57,9 +59,10 @@ impl Broker {
                         revision: instance.revision,
                         record,
                     };
-                    self.delete_binding(instance, id, found.revision, binding, origin)?;
+                    self.replace_binding(instance, id, found.revision, binding, caller)?;
                     Ok(None)
                 }
+                Bind::Accepted(instance, binding) => again(instance, binding, caller).map(Some),
                 Bind::Exists(binding) => Answer::new(200, "exists", &binding.answer).map(Some),
                 Bind::Differs(attribute) => Err(Error::conflict(format!(
                     "{} exists already, with another {attribute}.",
@@ -77,9 +80,9 @@ impl Broker {
         &self,
         instance: Bindable<'_>,
         id: &str,
-        revision: Revision,
+        found: &Found<Binding>,
         request: &BindRequest<'_>,
-        origin: Origin<'_>,
+        caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
         let offer = self.check_bind(instance.record, request)?;
         let predecessor = match request.predecessor_binding_id.as_deref() {
@@ -88,60 +91,47 @@ impl Broker {
         };
         let fulfilment = offer.fulfilment();
         let effects = fulfilment.adapter.has_effects();
-        let mut binding = Binding::requested(
+        // If it comes to nothing, what failed before is still to be removed.
+        let failed = found.record.as_ref().map(|found| found.operation.clone());
+        let operation = Operation::begin(Kind::Bind, Some(fulfilment), failed, caller)?;
+        let binding = Binding::requested(
             request,
             instance.record,
             predecessor.as_ref(),
             effects,
-            origin,
+            operation,
+            caller.origin,
         );
         if fulfilment.requires_app && binding.app_guid.is_none() {
             return Err(Error::requires_app());
         }
         offer.check_parameters(SchemaUse::Bind, binding.parameters.as_deref())?;
+        let subject = Subject::Binding(instance.record.clone().into(), binding.into());
         let key = Key::binding(instance.id, id);
-        let begun = if effects {
-            let change = put(key.clone(), revision, &binding, true)?;
-            match self.commit(vec![instance.expected(), change])? {
-                Some(revision) => revision,
-                None => return Ok(None),
-            }
-        } else {
-            revision
-        };
-        let operation = operation::new_id()?;
-        let run = Run::alone(&operation, fulfilment.adapter.timeout(Kind::Bind));
-        let told = instance
-            .record
-            .call(instance.id, offer.service, offer.plan, origin, run);
-        let call = binding.call(id, told);
-        match guarded(|| fulfilment.adapter.bind(&call)) {
-            Ok(bound) => binding.apply(bound),
-            Err(failure) => {
-                if effects {
-                    let change = match failure.kind {
-                        // Something may be left behind: kept, so that orphan mitigation reaches the adapter.
-                        FailureKind::Failed => {
-                            binding.operation = Operation::failed(Kind::Bind, &failure);
-                            put(key.clone(), begun, &binding, false)?
-                        }
-                        _ => Change::Delete {
-                            key: key.clone(),
-                            revision: begun,
-                        },
-                    };
-                    self.conclude(&key, vec![change])?;
-                }
-                return Err(Error::from_failure(failure));
-            }
+        let expected = Some(instance.expected());
+        self.begin(&key, found.revision, subject, effects, expected)
+    }
+
+    /// Removes what a failed bind with another plan has left behind.
+    fn replace_binding(
+        &self,
+        instance: Bindable<'_>,
+        id: &str,
+        revision: Revision,
+        binding: &Binding,
+        caller: Caller<'_>,
+    ) -> Result<(), Error> {
+        let subject = Subject::Binding(instance.record.clone().into(), binding.clone().into());
+        let offer = self.offer(&subject);
+        if offer.is_some_and(|offer| offer.fulfilment().is_async(Kind::Unbind)) {
+            return Err(Error::conflict(format!(
+                "{} could not be created before, with another plan, and what may be left of that takes time to remove. \
+                 Unbind it first.",
+                named(id)
+            )));
         }
-        let change = put(key.clone(), begun, &binding, false)?;
-        if effects {
-            self.conclude(&key, vec![change])?;
-        } else if self.commit(vec![instance.expected(), change])?.is_none() {
-            return Ok(None);
-        }
-        Answer::new(201, "created", &binding.answer).map(Some)
+        self.delete_binding(instance, id, revision, binding, caller)
+            .map(drop)
     }
 
     /// What the catalog says to a bind. spec: Binding, 400 and 422.
@@ -254,14 +244,22 @@ impl Broker {
         operation: Option<&str>,
     ) -> Result<Answer, Error> {
         let (instance, found) = self.read_binding(instance_id, id)?;
-        let (Some(instance), Some(binding)) = (instance.record, found.record) else {
-            return Err(absent(id));
-        };
-        if let Some(error) = verdict::mismatch(&instance, &binding, service_id, plan_id) {
+        let records = instance.record.as_ref().zip(found.record.as_ref());
+        if let Some((instance, binding)) = records
+            && let Some(error) = verdict::mismatch(instance, binding, service_id, plan_id)
+        {
             return Err(error);
         }
-        operation::refuse_unknown(operation)?;
-        Answer::new(200, "polled", &binding.operation.answer())
+        let last = records.map(|(_, binding)| &binding.operation);
+        match poll::judge_poll(last, found.gone.as_ref(), operation) {
+            Poll::Absent => Err(absent(id)),
+            Poll::Gone => Err(Error::gone(format!("{} was deleted.", named(id)))),
+            Poll::Unknown => Err(poll::unknown(operation)),
+            Poll::Known(operation) => {
+                let progress = self.progress(&Key::binding(instance_id, id), operation);
+                Answer::polled(operation, progress.as_deref())
+            }
+        }
     }
 
     /// `DELETE /v2/service_instances/:instance_id/service_bindings/:binding_id`. spec: Unbinding.
@@ -271,7 +269,7 @@ impl Broker {
         id: &str,
         service_id: &str,
         plan_id: &str,
-        origin: Origin<'_>,
+        caller: Caller<'_>,
     ) -> Result<Answer, Error> {
         self.settle(instance_id)?;
         self.decide(|| {
@@ -284,84 +282,53 @@ impl Broker {
                     Err(operation::busy(&instance_named(instance_id), kind))
                 }
                 Unbind::Busy(kind) => Err(operation::busy(&named(id), kind)),
+                Unbind::Accepted(instance, binding) => again(instance, binding, caller).map(Some),
                 Unbind::Delete(record, binding) => {
                     let instance = Bindable {
                         id: instance_id,
                         revision: instance.revision,
                         record,
                     };
-                    self.delete_binding(instance, id, found.revision, binding, origin)
+                    self.delete_binding(instance, id, found.revision, binding, caller)
                 }
             }
         })
     }
 
+    /// Deletes a binding, also one whose asynchronous creation is in progress: that is cut off then.
     fn delete_binding(
         &self,
         instance: Bindable<'_>,
         id: &str,
         revision: Revision,
         binding: &Binding,
-        origin: Origin<'_>,
+        caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
-        let key = Key::binding(instance.id, id);
-        let remove = |revision| Change::Delete {
-            key: key.clone(),
-            revision,
-        };
-        if !binding.effects {
-            self.call_unbind(instance.id, instance.record, id, binding, origin)?;
-            let committed = self.commit(vec![remove(revision)])?;
-            return Ok(committed.map(|_| Answer::empty("deleted")));
-        }
-        let mut busy = binding.clone();
-        busy.operation = Operation::new(Kind::Unbind, State::InProgress);
-        let change = put(key.clone(), revision, &busy, true)?;
-        let Some(begun) = self.commit(vec![instance.expected(), change])? else {
-            return Ok(None);
-        };
-        match self.call_unbind(instance.id, instance.record, id, binding, origin) {
-            Ok(()) => {
-                self.conclude(&key, vec![remove(begun)])?;
-                Ok(Some(Answer::empty("deleted")))
-            }
-            Err(error) => {
-                let mut restored = binding.clone();
-                // A bind that failed stays one that failed: there is nothing to use.
-                if error.status >= 500 && binding.operation.exists() {
-                    restored.operation = Operation {
-                        description: Some(error.description.clone().into_owned()),
-                        ..Operation::new(Kind::Unbind, State::Failed)
-                    };
-                }
-                let change = put(key.clone(), begun, &restored, false)?;
-                self.conclude(&key, vec![change])?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Has the adapter that made the binding remove it.
-    pub(super) fn call_unbind(
-        &self,
-        instance_id: &str,
-        instance: &Instance,
-        id: &str,
-        binding: &Binding,
-        origin: Origin<'_>,
-    ) -> Result<(), Error> {
-        // If the plan that the binding was made with has left the catalog, that of the instance does, whose adapter is of
-        // the same kind.
-        let plans = [binding.plan_id.as_str(), instance.plan_id.as_str()];
+        let subject = Subject::Binding(instance.record.clone().into(), binding.clone().into());
+        let plans = subject.plan_ids();
         let offer = self.remover(&named(id), &binding.service_id, &plans, binding.effects)?;
-        let Some(offer) = offer else { return Ok(()) };
-        let adapter = &offer.fulfilment().adapter;
-        let operation = operation::new_id()?;
-        let run = Run::alone(&operation, adapter.timeout(Kind::Unbind));
-        let told = instance.call(instance_id, offer.service, offer.plan, origin, run);
-        let call = binding.call(id, told);
-        guarded(|| adapter.unbind(&call)).map_err(Error::from_failure)
+        let fulfilment = offer.map(|offer| offer.fulfilment());
+        let last = match binding.operation.in_progress() {
+            true => binding.operation.cut_off(),
+            false => binding.operation.clone(),
+        };
+        let operation = Operation::begin(Kind::Unbind, fulfilment, Some(last), caller)?;
+        let subject = Subject::Binding(
+            instance.record.clone().into(),
+            binding.during(operation).into(),
+        );
+        let (key, effects) = (Key::binding(instance.id, id), binding.effects);
+        let expected = effects.then(|| instance.expected());
+        self.begin(&key, revision, subject, effects, expected)
     }
+}
+
+/// 202 for the request whose operation is in progress, sent again; 422 AsyncRequired if the platform would not poll.
+fn again(instance: &Instance, binding: &Binding, caller: Caller<'_>) -> Result<Answer, Error> {
+    if !caller.accepts_incomplete {
+        return Err(Error::async_required(binding.operation.kind));
+    }
+    Subject::Binding(instance.clone().into(), binding.clone().into()).accepted()
 }
 
 /// An instance as it was read for a change of its bindings.

@@ -4,7 +4,7 @@ use super::request::BindRequest;
 use crate::adapter::{BindingCall, Bound, InstanceCall, Origin};
 use crate::broker::body::Field;
 use crate::broker::instance::record::Instance;
-use crate::broker::operation::{Kind, Operation, Stamp, State};
+use crate::broker::operation::{Operation, Stamp, State};
 use crate::json::{self, Object};
 
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,7 @@ impl Binding {
         instance: &Instance,
         predecessor: Option<&Binding>,
         effects: bool,
+        operation: Operation,
         origin: Origin<'_>,
     ) -> Binding {
         let own = |field: Field<'_>, inherited: fn(&Binding) -> Option<&RawValue>| {
@@ -87,7 +88,15 @@ impl Binding {
             effects,
             state: None,
             created: Stamp::now(origin),
-            operation: Operation::new(Kind::Bind, State::InProgress),
+            operation,
+        }
+    }
+
+    /// The same binding while another operation is in progress.
+    pub fn during(&self, operation: Operation) -> Binding {
+        Binding {
+            operation,
+            ..self.clone()
         }
     }
 
@@ -104,7 +113,7 @@ impl Binding {
             endpoints: array(bound.endpoints),
         };
         self.state = object(bound.state);
-        self.operation = Operation::new(Kind::Bind, State::Succeeded);
+        self.operation = self.operation.ended(State::Succeeded);
     }
 
     /// What the adapter is told.

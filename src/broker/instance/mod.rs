@@ -3,16 +3,15 @@
 pub mod record;
 pub mod request;
 pub mod verdict;
+pub(super) mod work;
 
-use super::binding::record::Binding;
 use super::error::Error;
-use super::operation::{self, Kind, Operation, State};
-use super::{Answer, Broker, decode, guarded, put};
-use crate::adapter::{FailureKind, Origin, Run, UpdateCall};
+use super::operation::{self, Kind, Operation};
+use super::poll::{self, Poll};
+use super::work::subject::Subject;
+use super::{Answer, Broker, Caller, Found};
 use crate::catalog::SchemaUse;
-use crate::json::Object;
-use crate::log;
-use crate::store::{Change, Key, Revision};
+use crate::store::{Key, Revision};
 use record::Instance;
 use request::{Changes, ProvisionRequest, UpdateRequest};
 use verdict::{Deprovision, Fetch, Provision, Update};
@@ -27,18 +26,19 @@ pub(super) fn absent(id: &str) -> Error {
 
 impl Broker {
     /// `PUT /v2/service_instances/:instance_id`. spec: Provisioning.
-    pub fn provision(&self, id: &str, body: &[u8], origin: Origin<'_>) -> Result<Answer, Error> {
+    pub fn provision(&self, id: &str, body: &[u8], caller: Caller<'_>) -> Result<Answer, Error> {
         let request = ProvisionRequest::parse(body)?;
         self.settle(id)?;
         self.decide(|| {
             let found = self.read_instance(id)?;
             match verdict::judge_provision(found.record.as_ref(), &request) {
-                Provision::Create => self.create(id, found.revision, &request, origin),
+                Provision::Create => self.create(id, &found, &request, caller),
                 Provision::Replace(instance) => {
                     self.plans.find(&request.service_id, &request.plan_id)?;
-                    self.delete(id, found.revision, instance, origin)?;
+                    self.replace(id, found.revision, instance, caller)?;
                     Ok(None)
                 }
+                Provision::Accepted(instance) => again(instance, caller).map(Some),
                 Provision::Exists(instance) => {
                     Answer::new(200, "exists", &instance.answer()).map(Some)
                 }
@@ -54,53 +54,42 @@ impl Broker {
     fn create(
         &self,
         id: &str,
-        revision: Revision,
+        found: &Found<Instance>,
         request: &ProvisionRequest<'_>,
-        origin: Origin<'_>,
+        caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
         let offer = self.plans.find(&request.service_id, &request.plan_id)?;
         offer.check_maintenance(request.maintenance_version.as_deref())?;
         offer.check_parameters(SchemaUse::Provision, request.parameters)?;
         let fulfilment = offer.fulfilment();
-        let key = Key::instance(id);
-        let mut instance = Instance::requested(request, offer.plan, fulfilment, origin);
-        let begun = if instance.effects {
-            match self.commit(vec![put(key.clone(), revision, &instance, true)?])? {
-                Some(revision) => revision,
-                None => return Ok(None),
-            }
-        } else {
-            revision
-        };
-        let operation = operation::new_id()?;
-        let run = Run::alone(&operation, fulfilment.adapter.timeout(Kind::Provision));
-        let call = instance.call(id, offer.service, offer.plan, origin, run);
-        match guarded(|| fulfilment.adapter.provision(&call)) {
-            Ok(outcome) => instance.apply(outcome),
-            Err(failure) if instance.effects => {
-                let change = match failure.kind {
-                    // Something may be left behind: kept, so that orphan mitigation reaches the adapter.
-                    FailureKind::Failed => {
-                        instance.operation = Operation::failed(Kind::Provision, &failure);
-                        put(key.clone(), begun, &instance, false)?
-                    }
-                    _ => Change::Delete {
-                        key: key.clone(),
-                        revision: begun,
-                    },
-                };
-                self.conclude(&key, vec![change])?;
-                return Err(Error::from_failure(failure));
-            }
-            Err(failure) => return Err(Error::from_failure(failure)),
+        // If it comes to nothing, what failed before is still to be removed.
+        let failed = found.record.as_ref().map(|found| found.operation.clone());
+        let operation = Operation::begin(Kind::Provision, Some(fulfilment), failed, caller)?;
+        let instance =
+            Instance::requested(request, offer.plan, fulfilment, operation, caller.origin);
+        let effects = instance.effects;
+        let subject = Subject::Instance(Box::new(instance));
+        self.begin(&Key::instance(id), found.revision, subject, effects, None)
+    }
+
+    /// Removes what a failed provision of another plan has left behind.
+    fn replace(
+        &self,
+        id: &str,
+        revision: Revision,
+        instance: &Instance,
+        caller: Caller<'_>,
+    ) -> Result<(), Error> {
+        let subject = Subject::Instance(Box::new(instance.clone()));
+        let offer = self.offer(&subject);
+        if offer.is_some_and(|offer| offer.fulfilment().is_async(Kind::Deprovision)) {
+            return Err(Error::conflict(format!(
+                "{} could not be provisioned before, with another plan, and what may be left of that takes time to \
+                 remove. Deprovision it first.",
+                named(id)
+            )));
         }
-        let change = put(key.clone(), begun, &instance, false)?;
-        if instance.effects {
-            self.conclude(&key, vec![change])?;
-        } else if self.commit(vec![change])?.is_none() {
-            return Ok(None);
-        }
-        Answer::new(201, "created", &instance.answer()).map(Some)
+        self.delete(id, revision, instance, caller).map(drop)
     }
 
     /// `GET /v2/service_instances/:instance_id`. spec: Fetching a Service Instance. The ids are hints of the platform.
@@ -137,18 +126,26 @@ impl Broker {
         plan_id: Option<&str>,
         operation: Option<&str>,
     ) -> Result<Answer, Error> {
-        let Some(instance) = self.read_instance(id)?.record else {
-            return Err(absent(id));
-        };
-        if let Some(error) = verdict::mismatch(&instance, service_id, plan_id) {
+        let found = self.read_instance(id)?;
+        if let Some(instance) = &found.record
+            && let Some(error) = verdict::mismatch(instance, service_id, plan_id)
+        {
             return Err(error);
         }
-        operation::refuse_unknown(operation)?;
-        Answer::new(200, "polled", &instance.operation.answer())
+        let last = found.record.as_ref().map(|instance| &instance.operation);
+        match poll::judge_poll(last, found.gone.as_ref(), operation) {
+            Poll::Absent => Err(absent(id)),
+            Poll::Gone => Err(Error::gone(format!("{} was deleted.", named(id)))),
+            Poll::Unknown => Err(poll::unknown(operation)),
+            Poll::Known(operation) => {
+                let progress = self.progress(&Key::instance(id), operation);
+                Answer::polled(operation, progress.as_deref())
+            }
+        }
     }
 
     /// `PATCH /v2/service_instances/:instance_id`. spec: Updating a Service Instance.
-    pub fn update(&self, id: &str, body: &[u8], origin: Origin<'_>) -> Result<Answer, Error> {
+    pub fn update(&self, id: &str, body: &[u8], caller: Caller<'_>) -> Result<Answer, Error> {
         let request = UpdateRequest::parse(body)?;
         self.settle(id)?;
         self.decide(|| {
@@ -164,8 +161,9 @@ impl Broker {
                     Answer::new(200, "unchanged", &instance.answer()).map(Some)
                 }
                 Update::Change(instance, changes) => {
-                    self.change(id, found.revision, instance, &request, changes, origin)
+                    self.change(id, found.revision, instance, &request, changes, caller)
                 }
+                Update::Accepted(instance) => again(instance, caller).map(Some),
             }
         })
     }
@@ -237,54 +235,21 @@ impl Broker {
         before: &Instance,
         request: &UpdateRequest<'_>,
         changes: Changes,
-        origin: Origin<'_>,
+        caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
         self.check_update(before, request, changes)?;
         let plan_id = request.plan_id.as_deref().unwrap_or(&before.plan_id);
         let offer = self.plans.find(&before.service_id, plan_id)?;
         let fulfilment = offer.fulfilment();
-        let key = Key::instance(id);
+        let last = Some(before.operation.clone());
+        let operation = Operation::begin(Kind::Update, Some(fulfilment), last, caller)?;
+        let instance = Instance {
+            update: Some(Box::new(request.pending())),
+            ..before.during(operation)
+        };
         let effects = fulfilment.adapter.has_effects();
-        let begun = if effects {
-            let mut busy = before.clone();
-            busy.operation = Operation::new(Kind::Update, State::InProgress);
-            match self.commit(vec![put(key.clone(), revision, &busy, true)?])? {
-                Some(revision) => revision,
-                None => return Ok(None),
-            }
-        } else {
-            revision
-        };
-        let mut after = before.updated_by(request, offer.plan, effects, origin);
-        let operation = operation::new_id()?;
-        let run = Run::alone(&operation, fulfilment.adapter.timeout(Kind::Update));
-        let call = UpdateCall {
-            instance: after.call(id, offer.service, offer.plan, origin, run),
-            changes: Object::new(request.parameters),
-            previous_parameters: Object::new(before.parameters.as_deref()),
-            previous_plan_id: &before.plan_id,
-        };
-        match guarded(|| fulfilment.adapter.update(&call)) {
-            Ok(outcome) => after.apply(outcome),
-            Err(failure) => {
-                if effects {
-                    let mut restored = before.clone();
-                    if failure.kind == FailureKind::Failed {
-                        restored.operation = Operation::failed(Kind::Update, &failure);
-                    }
-                    let change = put(key.clone(), begun, &restored, false)?;
-                    self.conclude(&key, vec![change])?;
-                }
-                return Err(Error::from_update_failure(failure));
-            }
-        }
-        let change = put(key.clone(), begun, &after, false)?;
-        if effects {
-            self.conclude(&key, vec![change])?;
-        } else if self.commit(vec![change])?.is_none() {
-            return Ok(None);
-        }
-        Answer::new(200, "updated", &after.answer()).map(Some)
+        let subject = Subject::Instance(Box::new(instance));
+        self.begin(&Key::instance(id), revision, subject, effects, None)
     }
 
     /// `DELETE /v2/service_instances/:instance_id`. spec: Deprovisioning. Bindings that are left are removed first: the
@@ -294,7 +259,7 @@ impl Broker {
         id: &str,
         service_id: &str,
         plan_id: &str,
-        origin: Origin<'_>,
+        caller: Caller<'_>,
     ) -> Result<Answer, Error> {
         self.settle(id)?;
         self.decide(|| {
@@ -303,139 +268,39 @@ impl Broker {
                 Deprovision::Gone => Err(Error::gone(format!("{} does not exist.", named(id)))),
                 Deprovision::Mismatch(error) => Err(error),
                 Deprovision::Busy(kind) => Err(operation::busy(&named(id), kind)),
-                Deprovision::Delete(instance) => self.delete(id, found.revision, instance, origin),
+                Deprovision::Accepted(instance) => again(instance, caller).map(Some),
+                Deprovision::Delete(instance) => self.delete(id, found.revision, instance, caller),
             }
         })
     }
 
+    /// Deletes an instance, also one whose asynchronous provision is in progress: that is cut off then.
     fn delete(
         &self,
         id: &str,
         revision: Revision,
         instance: &Instance,
-        origin: Origin<'_>,
+        caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
-        let key = Key::instance(id);
         let bindings = self.idle_bindings(id)?;
         let effects = instance.effects || bindings.iter().any(|binding| binding.record.effects);
-        if !effects {
-            self.call_deprovision(id, instance, origin)?;
-            let changes = vec![
-                Change::Delete { key, revision },
-                Change::DeleteBindings {
-                    instance: id.to_owned(),
-                },
-            ];
-            if self.commit(changes)?.is_none() {
-                return Ok(None);
-            }
-            log_removed_bindings(id, bindings.len());
-            return Ok(Some(Answer::empty("deleted")));
-        }
-        let mut busy = instance.clone();
-        busy.operation = Operation::new(Kind::Deprovision, State::InProgress);
-        let Some(begun) = self.commit(vec![put(key.clone(), revision, &busy, true)?])? else {
-            return Ok(None);
-        };
-        match self.remove_with_bindings(id, instance, begun, origin) {
-            Ok(()) => Ok(Some(Answer::empty("deleted"))),
-            Err(error) => {
-                let mut restored = instance.clone();
-                // A provision that failed stays one that failed: there is nothing to use.
-                if error.status >= 500 && instance.operation.exists() {
-                    restored.operation = Operation {
-                        description: Some(error.description.clone().into_owned()),
-                        instance_usable: error.instance_usable,
-                        ..Operation::new(Kind::Deprovision, State::Failed)
-                    };
-                }
-                let change = put(key.clone(), begun, &restored, false)?;
-                self.conclude(&key, vec![change])?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Removes the bindings of an instance that is being deprovisioned, then the instance itself.
-    pub(super) fn remove_with_bindings(
-        &self,
-        id: &str,
-        instance: &Instance,
-        begun: Revision,
-        origin: Origin<'_>,
-    ) -> Result<(), Error> {
-        // Read again: from here on no binding can be added.
-        let bindings = self.idle_bindings(id)?;
-        for binding in &bindings {
-            self.call_unbind(id, instance, &binding.id, &binding.record, origin)?;
-            self.commit(vec![Change::Delete {
-                key: Key::binding(id, &binding.id),
-                revision: binding.revision,
-            }])?;
-        }
-        log_removed_bindings(id, bindings.len());
-        self.call_deprovision(id, instance, origin)?;
-        let key = Key::instance(id);
-        let change = Change::Delete {
-            key: key.clone(),
-            revision: begun,
-        };
-        self.conclude(&key, vec![change])?;
-        Ok(())
-    }
-
-    /// The bindings of an instance, or 422 if one of them is busy.
-    fn idle_bindings(&self, instance_id: &str) -> Result<Vec<IdleBinding>, Error> {
-        let mut bindings = Vec::new();
-        for (id, found) in self.store.bindings(instance_id)? {
-            let record: Binding = decode(&found.body)?;
-            if record.operation.in_progress() {
-                let what = super::binding::named(&id);
-                return Err(operation::busy(&what, record.operation.kind));
-            }
-            bindings.push(IdleBinding {
-                id,
-                revision: found.revision,
-                record,
-            });
-        }
-        Ok(bindings)
-    }
-
-    /// Has the adapter remove the instance.
-    pub(super) fn call_deprovision(
-        &self,
-        id: &str,
-        instance: &Instance,
-        origin: Origin<'_>,
-    ) -> Result<(), Error> {
         let plans = [instance.plan_id.as_str()];
         let offer = self.remover(&named(id), &instance.service_id, &plans, instance.effects)?;
-        let Some(offer) = offer else { return Ok(()) };
-        let adapter = &offer.fulfilment().adapter;
-        let operation = operation::new_id()?;
-        let run = Run::alone(&operation, adapter.timeout(Kind::Deprovision));
-        let call = instance.call(id, offer.service, offer.plan, origin, run);
-        guarded(|| adapter.deprovision(&call)).map_err(Error::from_deprovision_failure)
+        let fulfilment = offer.map(|offer| offer.fulfilment());
+        let last = match instance.operation.in_progress() {
+            true => instance.operation.cut_off(),
+            false => instance.operation.clone(),
+        };
+        let operation = Operation::begin(Kind::Deprovision, fulfilment, Some(last), caller)?;
+        let subject = Subject::Instance(Box::new(instance.during(operation)));
+        self.begin(&Key::instance(id), revision, subject, effects, None)
     }
 }
 
-/// A binding that nothing is in progress on.
-struct IdleBinding {
-    id: String,
-    revision: Revision,
-    record: Binding,
-}
-
-fn log_removed_bindings(instance_id: &str, count: usize) {
-    if count > 0 {
-        log::warn("bindings_removed")
-            .with("instance_id", instance_id)
-            .with("count", count)
-            .with(
-                "reason",
-                "the platform deprovisioned the service instance without deleting its bindings first",
-            )
-            .send();
+/// 202 for the request whose operation is in progress, sent again; 422 AsyncRequired if the platform would not poll.
+fn again(instance: &Instance, caller: Caller<'_>) -> Result<Answer, Error> {
+    if !caller.accepts_incomplete {
+        return Err(Error::async_required(instance.operation.kind));
     }
+    Subject::Instance(Box::new(instance.clone())).accepted()
 }

@@ -1,9 +1,9 @@
 //! The record of a service instance.
 
-use super::request::{self, ProvisionRequest, UpdateRequest};
+use super::request::{self, ProvisionRequest};
 use crate::adapter::settings::Fulfilment;
 use crate::adapter::{InstanceCall, Origin, Provisioned, Run};
-use crate::broker::operation::{Kind, Operation, Stamp, State};
+use crate::broker::operation::{Operation, Stamp, State};
 use crate::catalog::{Plan, Service};
 use crate::json::{self, Object};
 
@@ -42,6 +42,22 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated: Option<Stamp>,
     pub operation: Operation,
+    /// What is to be changed, while an update is in progress. All else is as it was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<Box<PendingUpdate>>,
+}
+
+/// An update that is in progress, as the platform asked for it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PendingUpdate {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance_version: Option<String>,
 }
 
 impl Instance {
@@ -50,6 +66,7 @@ impl Instance {
         request: &ProvisionRequest<'_>,
         plan: &Plan,
         fulfilment: &Fulfilment,
+        operation: Operation,
         origin: Origin<'_>,
     ) -> Instance {
         Instance {
@@ -68,33 +85,36 @@ impl Instance {
             state: None,
             created: Stamp::now(origin),
             updated: None,
-            operation: Operation::new(Kind::Provision, State::InProgress),
+            operation,
+            update: None,
         }
     }
 
-    /// The instance that an update asks for, the update in progress. What the request leaves out stays as it is.
-    pub fn updated_by(
-        &self,
-        request: &UpdateRequest<'_>,
-        plan: &Plan,
-        effects: bool,
-        origin: Origin<'_>,
-    ) -> Instance {
+    /// The same instance while another operation is in progress.
+    pub fn during(&self, operation: Operation) -> Instance {
+        Instance {
+            operation,
+            ..self.clone()
+        }
+    }
+
+    /// The instance as it will be after the update that is in progress. What the request leaves out stays as it is.
+    pub fn updated(&self, plan: &Plan, effects: bool) -> Instance {
         let mut after = self.clone();
+        let asked = after.update.take().unwrap_or_default();
         if plan.id != self.plan_id {
             after.previous_plan_id = Some(std::mem::replace(&mut after.plan_id, plan.id.clone()));
             after.maintenance_version = plan.maintenance_info.as_ref().map(|m| m.version.clone());
         }
-        if let Some(version) = request.maintenance_version.as_deref() {
-            after.maintenance_version = Some(version.to_owned());
+        if asked.maintenance_version.is_some() {
+            after.maintenance_version = asked.maintenance_version;
         }
-        after.parameters = request::merged(self.parameters.as_deref(), request.parameters);
-        if let Some(context) = request.context {
-            after.context = Some(context.to_owned());
+        after.parameters = request::merged(self.parameters.as_deref(), asked.parameters.as_deref());
+        if asked.context.is_some() {
+            after.context = asked.context;
         }
         after.effects |= effects;
-        after.updated = Some(Stamp::now(origin));
-        after.operation = Operation::new(Kind::Update, State::InProgress);
+        after.updated = (self.operation.underway.as_ref()).map(|u| u.requested.clone());
         after
     }
 
@@ -105,7 +125,7 @@ impl Instance {
         }
         keep(&mut self.metadata, outcome.metadata);
         keep(&mut self.state, outcome.state);
-        self.operation = Operation::new(self.operation.kind, State::Succeeded);
+        self.operation = self.operation.ended(State::Succeeded);
     }
 
     /// What the adapter is told.
@@ -133,7 +153,15 @@ impl Instance {
 
     /// Whether the platform may name this plan for the instance when it deletes it or polls.
     pub fn is_or_was_of_plan(&self, plan_id: &str) -> bool {
-        self.plan_id == plan_id || self.previous_plan_id.as_deref() == Some(plan_id)
+        self.plan_id == plan_id
+            || self.previous_plan_id.as_deref() == Some(plan_id)
+            || self.next_plan_id() == plan_id
+    }
+
+    /// The plan of the instance once what is in progress has succeeded: its adapter is at work.
+    pub fn next_plan_id(&self) -> &str {
+        let next = self.update.as_ref().and_then(|u| u.plan_id.as_deref());
+        next.unwrap_or(&self.plan_id)
     }
 
     /// The body of 200 and 201. spec: Provisioning, Body; Updating, Body.

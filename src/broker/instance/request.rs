@@ -1,6 +1,6 @@
 //! What a platform can ask about a service instance.
 
-use super::record::Instance;
+use super::record::{Instance, PendingUpdate};
 use crate::broker::body::{self, Field};
 use crate::broker::error::Error;
 use crate::json::{self, Object};
@@ -144,6 +144,27 @@ impl<'a> UpdateRequest<'a> {
                 .filter(|raw| !Object::new(Some(raw)).is_empty()),
             maintenance_version: body::maintenance_version(fields.maintenance_info)?,
         })
+    }
+
+    /// This request, to be kept until it is carried out.
+    pub fn pending(&self) -> PendingUpdate {
+        PendingUpdate {
+            plan_id: self.plan_id.as_deref().map(str::to_owned),
+            context: self.context.map(RawValue::to_owned),
+            parameters: self.parameters.map(RawValue::to_owned),
+            maintenance_version: self.maintenance_version.as_deref().map(str::to_owned),
+        }
+    }
+
+    /// Whether this is the request whose update of the instance is in progress, sent again.
+    pub fn is_under_way(&self, found: &Instance) -> bool {
+        let Some(pending) = &found.update else {
+            return false;
+        };
+        self.plan_id.as_deref().unwrap_or(&found.plan_id) == found.next_plan_id()
+            && json::same_object(self.parameters, pending.parameters.as_deref())
+            && json::same_object(self.context, pending.context.as_deref())
+            && self.maintenance_version.as_deref() == pending.maintenance_version.as_deref()
     }
 
     /// What of the instance this request changes.

@@ -1,0 +1,338 @@
+//! Who works on what, and when: turns of plans, threads for asynchronous operations, pauses, and the stop.
+//!
+//! What is to be done stands in the records; here are only the keys of those that are being worked on or wait for it.
+//! Everything here is lost in a crash, and built again from the records by [`Broker::recover`].
+
+mod carry;
+pub mod gone;
+mod job;
+mod lanes;
+mod pause;
+pub mod subject;
+mod take_up;
+mod threads;
+
+use super::Broker;
+use crate::adapter::{Cancel, Reason};
+use crate::store::Key;
+use job::{Entered, Job, Turn};
+pub(super) use lanes::Entry;
+use lanes::Lanes;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// How many asynchronous operations of a plan are at work at once if the adapter does not say: each has a thread.
+const DEFAULT_CONCURRENCY: usize = 32;
+
+/// The longest text that is kept of what an adapter says about its progress, in bytes; the rest is cut off.
+const MAX_PROGRESS: usize = 4096;
+
+/// The workshop of a broker.
+pub(super) struct Work {
+    shared: Arc<Shared>,
+    broker: Weak<Broker>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Something that somebody may wait for has happened: a turn or a key is free, or the broker stops.
+    changed: Condvar,
+    /// There is something earlier for the timer, or nothing any more.
+    timer: Condvar,
+    /// The broker is no more.
+    abandoned: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    lanes: Lanes,
+    known: HashMap<Key, Known>,
+    later: BinaryHeap<Reverse<Later>>,
+    /// Whether the timer has a thread.
+    timed: bool,
+    ticket: u64,
+    stop: Stop,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, PartialOrd)]
+enum Stop {
+    #[default]
+    No,
+    /// Nothing new is taken up.
+    Finishing,
+    /// What is under way is to come back early.
+    Cancelling,
+}
+
+/// An operation that is being worked on, or pauses.
+struct Known {
+    job: Arc<Job>,
+    /// Whether an adapter may be at it; others wait for the key then.
+    active: bool,
+}
+
+/// An operation that pauses. Ordered by time, then by number.
+struct Later {
+    due: Instant,
+    number: u64,
+    plan: Box<str>,
+    entry: Entry,
+}
+
+impl PartialEq for Later {
+    fn eq(&self, other: &Later) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Later {}
+
+impl PartialOrd for Later {
+    fn partial_cmp(&self, other: &Later) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Later {
+    fn cmp(&self, other: &Later) -> std::cmp::Ordering {
+        (self.due, self.number).cmp(&(other.due, other.number))
+    }
+}
+
+/// Why there is no turn.
+#[derive(Debug, PartialEq)]
+enum NoTurn {
+    /// Others took all of the time.
+    Timeout,
+    Cancelled,
+}
+
+impl Work {
+    /// `broker` is alive whenever something is asked of this.
+    pub fn new(broker: Weak<Broker>) -> Work {
+        Work {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                changed: Condvar::new(),
+                timer: Condvar::new(),
+                abandoned: AtomicBool::new(false),
+            }),
+            broker,
+        }
+    }
+
+    /// Queues an operation of a plan.
+    pub fn submit(&self, plan: &str, concurrency: Option<usize>, entry: Entry) {
+        let mut state = self.shared.lock();
+        let limit = concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+        state.lanes.push(plan, limit, entry);
+        self.hire(&mut state, plan);
+    }
+
+    /// Sees to it that what is queued is worked on, as when a thread could not be had before.
+    pub fn nudge(&self) {
+        let mut state = self.shared.lock();
+        for plan in state.lanes.queued() {
+            self.hire(&mut state, &plan);
+        }
+        self.shared.tend(&mut state, &self.broker);
+    }
+
+    /// What is being done for an operation right now, if anybody says so.
+    pub fn progress(&self, key: &Key, operation: &str) -> Option<String> {
+        let state = self.shared.lock();
+        let job = &state.known.get(key)?.job;
+        if *job.operation != *operation {
+            return None;
+        }
+        job.progress().clone()
+    }
+
+    /// Has the work for an operation end early, since its record is another one's by now.
+    pub fn supersede(&self, key: &Key, operation: &str) {
+        let mut state = self.shared.lock();
+        let Some(known) = state.known.get(key) else {
+            return;
+        };
+        if *known.job.operation != *operation {
+            return;
+        }
+        if !known.active {
+            state.known.remove(key);
+            return;
+        }
+        let job = known.job.clone();
+        drop(state);
+        job.cancel.cancel(Reason::Superseded);
+        self.shared.changed.notify_all();
+    }
+
+    /// Takes nothing up from now on.
+    pub fn finish(&self) {
+        let mut state = self.shared.lock();
+        if state.stop == Stop::No {
+            state.stop = Stop::Finishing;
+        }
+        drop(state);
+        self.shared.timer.notify_all();
+    }
+
+    /// Waits until nothing is worked on any more, up to `finish`; then cancels what is, and waits for that up to `end`.
+    /// Returns whether everything has come back. What has not come to its end stays in progress in its record.
+    pub fn stop(&self, finish: Instant, end: Instant) -> bool {
+        self.finish();
+        if self.shared.wait_for_idle(finish) {
+            return true;
+        }
+        let jobs: Vec<_> = {
+            let mut state = self.shared.lock();
+            state.stop = Stop::Cancelling;
+            let active = state.known.values().filter(|known| known.active);
+            active.map(|known| known.job.clone()).collect()
+        };
+        for job in jobs {
+            job.cancel.cancel(Reason::Stopping);
+        }
+        self.shared.changed.notify_all();
+        self.shared.wait_for_idle(end)
+    }
+
+    /// Begins to work on an operation, once nobody works on its record any more, as one that was superseded may. `None`
+    /// if that takes too long.
+    fn enter(&self, key: &Key, operation: &str, until: Instant) -> Option<Entered<'_>> {
+        let mut state = self.shared.lock();
+        while state.known.get(key).is_some_and(|known| known.active) {
+            let left = until.checked_duration_since(Instant::now())?;
+            state = self.shared.wait(state, left);
+        }
+        let job = match state.known.remove(key) {
+            Some(known) if *known.job.operation == *operation => known.job,
+            _ => Arc::new(Job::new(operation)),
+        };
+        if state.stop == Stop::Cancelling {
+            job.cancel.cancel(Reason::Stopping);
+        }
+        let known = Known {
+            job: job.clone(),
+            active: true,
+        };
+        state.known.insert(key.clone(), known);
+        Some(Entered {
+            work: self,
+            key: key.clone(),
+            job,
+            pauses: false,
+        })
+    }
+
+    /// Waits until nobody works on a record.
+    fn wait_until_free(&self, key: &Key) {
+        let mut state = self.shared.lock();
+        while state.known.get(key).is_some_and(|known| known.active) {
+            state = self.shared.wait(state, Duration::from_secs(60));
+        }
+    }
+
+    /// Waits for a turn of a plan.
+    fn turn<'a>(
+        &'a self,
+        plan: &'a str,
+        concurrency: Option<usize>,
+        until: Instant,
+        cancel: &Cancel,
+    ) -> Result<Turn<'a>, NoTurn> {
+        let Some(limit) = concurrency else {
+            return Ok(Turn(None));
+        };
+        let mut state = self.shared.lock();
+        let ticket = state.ticket;
+        state.ticket += 1;
+        state.lanes.wait(plan, limit, ticket);
+        let refused = loop {
+            if cancel.is_cancelled() {
+                break NoTurn::Cancelled;
+            }
+            if state.lanes.admit(plan, ticket) {
+                // The next one may go, too.
+                self.shared.changed.notify_all();
+                return Ok(Turn(Some((self, plan))));
+            }
+            match until.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => state = self.shared.wait(state, left),
+                _ => break NoTurn::Timeout,
+            }
+        };
+        state.lanes.give_up(plan, ticket);
+        self.pass_on(&mut state, plan);
+        Err(refused)
+    }
+
+    /// Lets the next one of a plan go: a request that waits, or else what is queued.
+    fn pass_on(&self, state: &mut State, plan: &str) {
+        self.shared.changed.notify_all();
+        self.hire(state, plan);
+    }
+
+    /// Begins what is queued for a plan, as far as it may be, each in a thread.
+    fn hire(&self, state: &mut State, plan: &str) {
+        Shared::hire(state, plan, &self.broker);
+    }
+
+    /// Takes an operation of a plan up again after a pause.
+    fn later(&self, plan: &str, entry: &Entry, pause: Duration) {
+        let mut state = self.shared.lock();
+        let number = state.ticket;
+        state.ticket += 1;
+        state.later.push(Reverse(Later {
+            due: Instant::now() + pause,
+            number,
+            plan: plan.into(),
+            entry: Entry {
+                again: true,
+                ..entry.clone()
+            },
+        }));
+        self.shared.tend(&mut state, &self.broker);
+        drop(state);
+        self.shared.timer.notify_all();
+    }
+}
+
+/// Takes no lock: the last to hold the broker may hold it.
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.shared.abandoned.store(true, Ordering::SeqCst);
+        self.shared.timer.notify_all();
+    }
+}
+
+impl Shared {
+    /// Nothing that runs under the lock can panic half-way, so a poisoned lock is as good as any.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, limit: Duration) -> MutexGuard<'a, State> {
+        self.changed
+            .wait_timeout(state, limit)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    fn wait_for_idle(&self, until: Instant) -> bool {
+        let mut state = self.lock();
+        loop {
+            if !state.known.values().any(|known| known.active) {
+                return true;
+            }
+            match until.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => state = self.wait(state, left),
+                _ => return false,
+            }
+        }
+    }
+}
