@@ -27,7 +27,7 @@ use support::{Broker, Request, Setup, instance};
 type Fallible<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Threads, connections, and programs at the same time.
-const CONCURRENCY: usize = 4;
+const CONCURRENCY: usize = 16;
 const PHASE: Duration = Duration::from_secs(1);
 /// Polls for one percentile.
 const POLLS: usize = 4000;

@@ -5,7 +5,7 @@
 mod document;
 mod mask;
 mod messages;
-pub(crate) mod process;
+mod process;
 mod protocol;
 mod setup;
 mod verdict;
@@ -16,7 +16,7 @@ use super::{
 use crate::log;
 use document::Call;
 use messages::Messages;
-use process::{Bell, Order, Program, Sink};
+use process::{Program, Sink, Stopped};
 use protocol::{Answer, Done, Output};
 use setup::{Environment, Setup};
 use verdict::{Outcome, Verdict};
@@ -24,7 +24,7 @@ use verdict::{Outcome, Verdict};
 use std::ffi::{OsStr, OsString};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The adapter `exec`: one program for a plan, called once for each operation.
 pub struct Exec {
@@ -35,14 +35,13 @@ pub struct Exec {
 
 /// Sees what the programs of an adapter do: for whoever develops one.
 pub(crate) trait Witness: Send + Sync {
-    /// A program is about to start; ringing the bell makes its caller ask [`Witness::must_die`] again.
-    fn starts(&self, bell: Bell);
-    /// Whether the program is to be killed now, as if the machine went down.
-    fn must_die(&self) -> bool;
+    /// A program is about to start. Returns how soon it is to be killed, as if the machine went down.
+    fn starts(&self) -> Option<Duration>;
     /// A line on standard error, masked.
     fn says(&self, line: &str);
-    /// All that it printed on standard output, without the secrets of its environment.
-    fn printed(&self, output: &str);
+    /// All that it printed on standard output, without the secrets of its environment; and whether it was killed as
+    /// wanted.
+    fn ended(&self, output: &str, is_killed: bool);
 }
 
 impl Exec {
@@ -79,6 +78,7 @@ impl Exec {
             .iter()
             .map(|(name, value)| (OsStr::new(name), value.clone()))
             .collect();
+        let dies_after = self.witness.as_ref().and_then(|witness| witness.starts());
         let program = Program {
             file: &self.setup.file,
             arguments: &arguments,
@@ -86,6 +86,7 @@ impl Exec {
             environment: &variables,
             deadline: run.deadline,
             grace: self.setup.grace(call.kind()),
+            dies_at: dies_after.map(|delay| Instant::now() + delay),
         };
 
         let progress = |text: &str| (run.progress)(&mask.apply(text));
@@ -97,20 +98,13 @@ impl Exec {
             messages: Messages::new(mask.clone(), call.kind() == Kind::Bind, &mut say),
             progress: &progress,
         };
-        let ended = process::bell()
-            .and_then(|(bell, ear)| {
-                if let Some(witness) = &self.witness {
-                    witness.starts(bell.clone());
-                }
-                let ring = bell.clone();
-                let _woken = run.cancel.on_cancel(move || ring.ring());
-                let order = || self.order(call);
-                process::run(&program, &input, &order, (bell, ear), &mut printed)
-            })
+        let is_cancelled = || run.cancel.is_cancelled();
+        let ended = process::run(&program, &input, &is_cancelled, &mut printed)
             .map_err(|error| verdict.not_started(&error))?;
 
         if let (Some(witness), Some(copy)) = (&self.witness, &printed.copy) {
-            witness.printed(&mask.apply(&String::from_utf8_lossy(copy)));
+            let is_killed = ended.stopped == Some(Stopped::Killed);
+            witness.ended(&mask.apply(&String::from_utf8_lossy(copy)), is_killed);
         }
         let (answer, output) = printed.output.close(&progress);
         let mut secrets = mask.clone();
@@ -131,16 +125,6 @@ impl Exec {
             },
             &mask,
         )
-    }
-
-    fn order(&self, call: &Call<'_>) -> Order {
-        if self.witness.as_ref().is_some_and(|w| w.must_die()) {
-            Order::Kill
-        } else if call.instance().run.cancel.is_cancelled() {
-            Order::Cancel
-        } else {
-            Order::GoOn
-        }
     }
 
     /// A line that the program wrote to its standard error, masked.

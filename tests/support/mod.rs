@@ -3,6 +3,7 @@
 
 pub mod connection;
 pub mod programs;
+pub mod servers;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

@@ -1,33 +1,31 @@
 //! One program, from its start to its end: what goes into its standard input, what comes out of its output, how long it
 //! may take, and how it is stopped. Knows nothing of what the bytes mean.
 //!
-//! A program runs in a process group of its own, without a shell, and inherits nothing but the three pipes. The calling
-//! thread serves the pipes; a second one waits for the program's end and reaps it, so that no zombie is left whatever
-//! becomes of the first.
+//! A program runs in a process group of its own, without a shell, and inherits nothing but the three pipes. One thread
+//! does it all: it waits for the pipes, and looks now and then whether the program has ended or is to be stopped. Most
+//! programs end with their output, so that this is rarely needed.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, ioctl_fionbio};
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid,
-};
+use rustix::io::ioctl_fionbio;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 /// How long SIGKILL may take.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 /// How long the output of a program that has ended is waited for, while a process that it left behind keeps it open.
 const DRAIN: Duration = Duration::from_millis(250);
+/// How soon after the last event the program is looked at, and how seldom in the long run.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(200);
 /// One read of a pipe.
 const CHUNK: usize = 16 * 1024;
 
@@ -43,6 +41,8 @@ pub struct Program<'a> {
     pub deadline: Instant,
     /// How long it may go on after it was told.
     pub grace: Duration,
+    /// When it is killed without a word, as if the machine went down.
+    pub dies_at: Option<Instant>,
 }
 
 /// Takes what a program prints, in chunks as they come.
@@ -74,59 +74,20 @@ pub enum Stopped {
     Output,
 }
 
-/// What the caller wants of a program that runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    GoOn,
-    /// SIGTERM, and SIGKILL when the time for that is over.
-    Cancel,
-    /// SIGKILL, as when the machine goes down.
-    Kill,
-}
-
-/// Ends the wait of [`run`], so that it asks for its order again. Clones ring the same bell.
-#[derive(Clone)]
-pub struct Bell(Arc<UnixStream>);
-
-impl Bell {
-    pub fn ring(&self) {
-        // A full buffer means that the bell rings already.
-        let _ = (&*self.0).write(&[0]);
-    }
-}
-
-/// The other end of a [`Bell`].
-pub struct Ear(UnixStream);
-
-/// A bell, and who hears it.
-pub fn bell() -> io::Result<(Bell, Ear)> {
-    let (ear, bell) = UnixStream::pair()?;
-    ear.set_nonblocking(true)?;
-    bell.set_nonblocking(true)?;
-    Ok((Bell(Arc::new(bell)), Ear(ear)))
-}
-
-impl Ear {
-    fn hush(&self) {
-        let mut rings = [0; 64];
-        while matches!((&self.0).read(&mut rings), Ok(n) if n > 0) {}
-    }
-}
-
-/// Runs a program until it has ended or was stopped: at its deadline, on order (asked for whenever the bell rings), or when
-/// the sink has enough. An error means that it was never started.
+/// Runs a program until it has ended or was stopped: at its deadline, when `is_cancelled` says so, or when the sink has
+/// enough. An error means that it was never started.
 pub fn run(
     program: &Program<'_>,
     input: &[u8],
-    order: &dyn Fn() -> Order,
-    (bell, ear): (Bell, Ear),
+    is_cancelled: &dyn Fn() -> bool,
     sink: &mut dyn Sink,
 ) -> io::Result<Ended> {
-    let (running, pipes) = Running::start(program, bell)?;
+    let (mut running, pipes) = Running::start(program)?;
     let mut pipes = Pipes::new(pipes, input)?;
     let mut stopping: Option<Stopping> = None;
     let mut drained_by = None;
     let mut enough = false;
+    let mut look = FIRST_LOOK;
     loop {
         let now = Instant::now();
         if running.has_ended() {
@@ -143,31 +104,47 @@ pub fn run(
             if stopping.is_hopeless(now, &running) {
                 break;
             }
-        } else if let Some(reason) = reason_to_stop(enough, order(), now >= program.deadline) {
+        } else if let Some(reason) = reason_to_stop(program, enough, is_cancelled(), now) {
             stopping = Some(Stopping::begin(reason, now + program.grace, &running));
         }
         let next = match (&drained_by, &stopping) {
             (Some(until), _) => *until,
             (None, Some(stopping)) => stopping.until,
-            (None, None) => program.deadline,
+            (None, None) => program
+                .dies_at
+                .map_or(program.deadline, |at| at.min(program.deadline)),
         };
-        enough |= pipes.serve(&ear, next.saturating_duration_since(now), sink);
+        let timeout = next.saturating_duration_since(now).min(look);
+        look = match pipes.serve(timeout, sink) {
+            Served::Nothing => (look * 2).min(LAST_LOOK),
+            Served::Something => FIRST_LOOK,
+            Served::Enough => {
+                enough = true;
+                FIRST_LOOK
+            }
+        };
     }
-    let held_open = running.has_ended() && !pipes.are_closed();
     Ok(Ended {
+        held_open: running.has_ended() && !pipes.are_closed(),
         status: running.finish(),
         stopped: stopping.map(|stopping| stopping.reason),
-        held_open,
     })
 }
 
-fn reason_to_stop(enough: bool, order: Order, late: bool) -> Option<Stopped> {
-    match (enough, order, late) {
-        (true, _, _) => Some(Stopped::Output),
-        (_, Order::Cancel, _) => Some(Stopped::Cancelled),
-        (_, Order::Kill, _) => Some(Stopped::Killed),
-        (_, Order::GoOn, true) => Some(Stopped::Deadline),
-        (false, Order::GoOn, false) => None,
+fn reason_to_stop(
+    program: &Program<'_>,
+    enough: bool,
+    is_cancelled: bool,
+    now: Instant,
+) -> Option<Stopped> {
+    if enough {
+        Some(Stopped::Output)
+    } else if is_cancelled {
+        Some(Stopped::Cancelled)
+    } else if program.dies_at.is_some_and(|at| now >= at) {
+        Some(Stopped::Killed)
+    } else {
+        (now >= program.deadline).then_some(Stopped::Deadline)
     }
 }
 
@@ -204,31 +181,18 @@ impl Stopping {
     }
 }
 
-/// A program that runs, or has ended and was not reaped yet: its group's id is not free, so it can be signalled.
-/// Dropped before its end, it is killed.
+/// A program that runs, or has ended and was not reaped yet: the id of its group is not free, so it can be signalled.
 struct Running {
     group: Pid,
-    ended: Arc<AtomicBool>,
-    /// The watcher reaps when this is gone.
-    release: Option<mpsc::Sender<Child>>,
-    watcher: Option<JoinHandle<Option<ExitStatus>>>,
+    child: Option<Child>,
+    has_ended: bool,
 }
 
 type StdPipes = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>);
 
 impl Running {
-    fn start(program: &Program<'_>, bell: Bell) -> io::Result<(Running, StdPipes)> {
+    fn start(program: &Program<'_>) -> io::Result<(Running, StdPipes)> {
         inherit_nothing();
-        let ended = Arc::new(AtomicBool::new(false));
-        let (release, child) = mpsc::channel();
-        // The watcher comes first: without a thread to reap it, no program is started.
-        let watcher = thread::Builder::new()
-            .name("program".into())
-            .stack_size(64 * 1024)
-            .spawn({
-                let ended = ended.clone();
-                move || watch(&child, &ended, &bell)
-            })?;
         let mut child = Command::new(program.file)
             .args(program.arguments)
             .current_dir(program.folder)
@@ -245,20 +209,21 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let group = Pid::from_child(&child);
-        // The watcher waits for it.
-        let _ = release.send(child);
         let running = Running {
-            group,
-            ended,
-            release: Some(release),
-            watcher: Some(watcher),
+            group: Pid::from_child(&child),
+            child: Some(child),
+            has_ended: false,
         };
         Ok((running, pipes))
     }
 
-    fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+    /// Looks without reaping.
+    fn has_ended(&mut self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.has_ended = self.has_ended
+            // Interrupted: it is looked at again soon.
+            || matches!(waitid(WaitId::Pid(self.group), options), Ok(Some(_)));
+        self.has_ended
     }
 
     fn signal(&self, signal: Signal) {
@@ -266,49 +231,49 @@ impl Running {
         let _ = kill_process_group(self.group, signal);
     }
 
-    /// The status of a program that has ended. One that has not is left to the watcher.
+    /// Reaps a program that has ended; one that has not is left to itself.
     fn finish(mut self) -> Option<ExitStatus> {
-        let watcher = self.watcher.take().filter(|_| self.has_ended());
-        self.release = None;
-        watcher?.join().ok()?
+        let mut child = self.child.take()?;
+        if self.has_ended {
+            child.wait().ok()
+        } else {
+            reap_some_day(child);
+            None
+        }
     }
 }
 
 impl Drop for Running {
+    /// A panic on the way: nothing goes on working.
     fn drop(&mut self) {
-        if self.watcher.is_some() {
+        if let Some(child) = self.child.take() {
             self.signal(Signal::KILL);
+            reap_some_day(child);
         }
     }
 }
 
-/// Waits for the end of a program, tells it, and reaps the program when nobody needs its id any more.
-fn watch(child: &mpsc::Receiver<Child>, ended: &AtomicBool, bell: &Bell) -> Option<ExitStatus> {
-    let mut running = child.recv().ok()?;
-    let pid = Pid::from_child(&running);
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    let seen: Result<Option<WaitIdStatus>, Errno> = loop {
-        match waitid(WaitId::Pid(pid), options) {
-            Err(Errno::INTR) => {}
-            seen => break seen,
-        }
+/// Waits for the end of a program, beside everything else. Without a thread for that, a zombie is left.
+fn reap_some_day(mut child: Child) {
+    let wait = move || {
+        let _ = child.wait();
     };
-    if seen.is_ok() {
-        ended.store(true, Ordering::Release);
-        bell.ring();
-        // Nothing more is ever sent: this waits for the sender to go away.
-        let _ = child.recv();
-    }
-    let status = running.wait().ok();
-    ended.store(true, Ordering::Release);
-    bell.ring();
-    status
+    let _ = std::thread::Builder::new()
+        .stack_size(32 * 1024)
+        .spawn(wait);
 }
 
 /// What the broker opens itself is closed when a program starts; what it was started with is so from here on.
 fn inherit_nothing() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| close_fds::set_fds_cloexec_threadsafe(3, &[]));
+}
+
+enum Served {
+    Nothing,
+    Something,
+    /// The sink wants no more.
+    Enough,
 }
 
 /// The broker's ends of the three pipes; those that are closed are absent.
@@ -343,10 +308,10 @@ impl<'i> Pipes<'i> {
         self.output.is_none() && self.messages.is_none()
     }
 
-    /// Waits until something can be read or written, the bell rings, or `timeout` has passed; reads and writes it. True
-    /// when the sink has enough.
-    fn serve(&mut self, ear: &Ear, timeout: Duration, sink: &mut dyn Sink) -> bool {
-        let [input, output, messages] = self.wait(ear, timeout);
+    /// Waits until something can be read or written, or `timeout` has passed; reads and writes it.
+    fn serve(&mut self, timeout: Duration, sink: &mut dyn Sink) -> Served {
+        let ready = self.wait(timeout);
+        let [input, output, messages] = ready;
         if input {
             self.write();
         }
@@ -358,13 +323,17 @@ impl<'i> Pipes<'i> {
             && sink.output(bytes).is_break()
         {
             self.output = None;
-            return true;
+            return Served::Enough;
         }
-        false
+        if ready == [false; 3] {
+            Served::Nothing
+        } else {
+            Served::Something
+        }
     }
 
     /// Which of the pipes are ready.
-    fn wait(&self, ear: &Ear, timeout: Duration) -> [bool; 3] {
+    fn wait(&self, timeout: Duration) -> [bool; 3] {
         let pipes = [
             self.input
                 .as_ref()
@@ -376,21 +345,16 @@ impl<'i> Pipes<'i> {
                 .as_ref()
                 .map(|pipe| (pipe.as_fd(), PollFlags::IN)),
         ];
-        let mut polled = Vec::with_capacity(4);
-        polled.push(PollFd::from_borrowed_fd(ear.0.as_fd(), PollFlags::IN));
-        for (fd, flags) in pipes.iter().flatten() {
-            polled.push(PollFd::from_borrowed_fd(*fd, *flags));
-        }
-        // A deadline that is further away than the system can count is none.
+        let open = pipes.iter().flatten();
+        let mut polled: Vec<PollFd<'_>> = open
+            .map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags))
+            .collect();
         let timeout = Timespec::try_from(timeout).ok();
         if poll(&mut polled, timeout.as_ref()).is_err() {
             // Interrupted, or short of memory: the caller looks at the clock and comes again.
             return [false; 3];
         }
         let mut events = polled.iter().map(|fd| !fd.revents().is_empty());
-        if events.next() == Some(true) {
-            ear.hush();
-        }
         pipes.map(|pipe| pipe.is_some() && events.next() == Some(true))
     }
 

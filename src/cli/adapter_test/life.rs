@@ -1,7 +1,7 @@
 //! What a broker does with a plan, and what is wanted of its adapter.
 
 use super::calls::{Made, Operation, Subject};
-use crate::adapter::{Bound, Failure, FailureKind, Kind, Provisioned};
+use crate::adapter::{Bound, Failure, FailureKind, Provisioned};
 use crate::catalog::Service;
 
 use std::time::{Duration, Instant};
@@ -147,21 +147,16 @@ impl<'a> Life<'a> {
         for part in [2, 4, 8, 64] {
             let (instance, operation) = (Made::new()?, Operation::new()?);
             subject.tape.rewind();
-            let until = Instant::now() + subject.adapter.timeout(Kind::Provision);
-            let result = std::thread::scope(|scope| {
-                scope.spawn(|| subject.tape.kill_after(pace / part, until));
-                let result = subject.provision(&instance, &operation);
-                // Where no program ran there is none to wait for.
-                subject.tape.give_up();
-                result
-            });
+            subject.tape.kill_after(Some(pace / part));
+            let result = subject.provision(&instance, &operation);
+            subject.tape.kill_after(None);
             if !subject.tape.recorded().is_program {
                 subject.screen.skipped("there is no program to kill");
                 subject.deprovision(&instance, &Operation::new()?)?;
                 return Ok(None);
             }
             match result {
-                Err(_) if subject.tape.has_killed() => {
+                Err(_) if subject.tape.recorded().is_killed => {
                     subject.screen.good();
                     return Ok(Some((instance, operation)));
                 }

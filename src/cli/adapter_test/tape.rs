@@ -1,25 +1,19 @@
 //! What the program that works for a call does.
 
 use crate::adapter::exec::Witness;
-use crate::adapter::exec::process::Bell;
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// Records the last run.
+/// Records the last run, and says whether it is to be cut off.
 #[derive(Default)]
-pub struct Tape {
-    state: Mutex<State>,
-    changed: Condvar,
-}
+pub struct Tape(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     recorded: Recorded,
-    /// Of the program that runs.
-    bell: Option<Bell>,
-    must_die: bool,
-    given_up: bool,
+    /// Of the next program.
+    dies_after: Option<Duration>,
 }
 
 /// What a run left to read.
@@ -29,11 +23,12 @@ pub struct Recorded {
     pub messages: Vec<String>,
     /// Whether a program ran at all: other kinds of adapter have none.
     pub is_program: bool,
+    pub is_killed: bool,
 }
 
 impl Tape {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a new recording.
@@ -41,66 +36,30 @@ impl Tape {
         *self.lock() = State::default();
     }
 
+    /// Has the programs of this recording killed so soon after their start.
+    pub fn kill_after(&self, delay: Option<Duration>) {
+        self.lock().dies_after = delay;
+    }
+
     pub fn recorded(&self) -> Recorded {
         self.lock().recorded.clone()
-    }
-
-    /// Whether the program was told to die.
-    pub fn has_killed(&self) -> bool {
-        self.lock().must_die
-    }
-
-    /// Ends the wait of [`Tape::kill_after`] for a program to start.
-    pub fn give_up(&self) {
-        self.lock().given_up = true;
-        self.changed.notify_all();
-    }
-
-    /// Kills the program so long after its start. Does nothing if none starts before `until`.
-    pub fn kill_after(&self, delay: Duration, until: Instant) {
-        let mut state = self.lock();
-        while state.bell.is_none() {
-            if state.given_up {
-                return;
-            }
-            let Some(left) = until.checked_duration_since(Instant::now()) else {
-                return;
-            };
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        let strike = Instant::now() + delay;
-        while let Some(left) = strike.checked_duration_since(Instant::now()) {
-            if state.given_up {
-                return;
-            }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.must_die = true;
-        if let Some(bell) = &state.bell {
-            bell.ring();
-        }
     }
 }
 
 impl Witness for Tape {
-    fn starts(&self, bell: Bell) {
+    fn starts(&self) -> Option<Duration> {
         let mut state = self.lock();
         state.recorded.is_program = true;
-        state.bell = Some(bell);
-        self.changed.notify_all();
-    }
-
-    fn must_die(&self) -> bool {
-        self.lock().must_die
+        state.dies_after
     }
 
     fn says(&self, line: &str) {
         self.lock().recorded.messages.push(line.to_owned());
     }
 
-    fn printed(&self, output: &str) {
-        self.lock().recorded.output = output.to_owned();
+    fn ended(&self, output: &str, is_killed: bool) {
+        let mut state = self.lock();
+        state.recorded.output = output.to_owned();
+        state.recorded.is_killed = is_killed;
     }
 }

@@ -1,7 +1,11 @@
 use super::*;
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,22 +41,15 @@ impl Sink for Heard {
 
 /// Runs a script in a shell.
 fn shell(script: &str, input: &[u8], until: Duration, heard: &mut Heard) -> Ended {
-    shell_with(
-        script,
-        input,
-        until,
-        &|| Order::GoOn,
-        bell().unwrap(),
-        heard,
-    )
+    shell_with(script, input, until, None, &|| false, heard)
 }
 
 fn shell_with(
     script: &str,
     input: &[u8],
     until: Duration,
-    order: &dyn Fn() -> Order,
-    bell: (Bell, Ear),
+    dies_at: Option<Instant>,
+    is_cancelled: &dyn Fn() -> bool,
     heard: &mut Heard,
 ) -> Ended {
     let program = Program {
@@ -62,8 +59,9 @@ fn shell_with(
         environment: &[(OsStr::new("PATH"), std::env::var_os("PATH").unwrap())],
         deadline: Instant::now() + until,
         grace: Duration::from_secs(1),
+        dies_at,
     };
-    run(&program, input, order, bell, heard).unwrap()
+    run(&program, input, is_cancelled, heard).unwrap()
 }
 
 /// Whether a process is there and not a zombie.
@@ -162,35 +160,30 @@ fn children_of_one_that_ended_at_sigterm_are_killed() {
 }
 
 #[test]
-fn an_order_wakes_who_waits() {
-    for (order, stopped, status) in [
-        (Order::Cancel, Stopped::Cancelled, "signal: 15 (SIGTERM)"),
-        (Order::Kill, Stopped::Killed, "signal: 9 (SIGKILL)"),
-    ] {
-        let (ring, ear) = bell().unwrap();
-        let given = Arc::new(AtomicBool::new(false));
-        let mut heard = Heard {
-            then: Some({
-                let (ring, given) = (ring.clone(), given.clone());
-                Box::new(move |_| {
-                    given.store(true, Ordering::SeqCst);
-                    ring.ring();
-                })
-            }),
-            ..Heard::default()
-        };
-        let ask = || {
-            if given.load(Ordering::SeqCst) {
-                order
-            } else {
-                Order::GoOn
-            }
-        };
-        let script = "echo started; sleep 60";
-        let ended = shell_with(script, b"", PATIENCE, &ask, (ring, ear), &mut heard);
-        assert_eq!(ended.stopped, Some(stopped));
-        assert_eq!(ended.status.unwrap().to_string(), status);
-    }
+fn who_is_cancelled_is_asked_to_end() {
+    let cancelled = Rc::new(Cell::new(false));
+    let mut heard = Heard {
+        then: Some({
+            let cancelled = cancelled.clone();
+            Box::new(move |_| cancelled.set(true))
+        }),
+        ..Heard::default()
+    };
+    let script = "echo started; sleep 60";
+    let ended = shell_with(script, b"", PATIENCE, None, &|| cancelled.get(), &mut heard);
+    assert_eq!(ended.stopped, Some(Stopped::Cancelled));
+    assert_eq!(ended.status.unwrap().to_string(), "signal: 15 (SIGTERM)");
+}
+
+#[test]
+fn who_is_to_die_gets_no_word() {
+    let mut heard = Heard::default();
+    let script = "trap 'echo bye' TERM; sleep 60 & wait";
+    let soon = Some(Instant::now() + Duration::from_millis(300));
+    let ended = shell_with(script, b"", PATIENCE, soon, &|| false, &mut heard);
+    assert_eq!(ended.stopped, Some(Stopped::Killed));
+    assert_eq!(ended.status.unwrap().to_string(), "signal: 9 (SIGKILL)");
+    assert_eq!(heard.output, b"");
 }
 
 #[test]
@@ -206,7 +199,7 @@ fn who_prints_without_end_is_stopped() {
 
 #[test]
 fn a_panic_of_the_caller_leaves_no_program_behind() {
-    let pid = Arc::new(std::sync::Mutex::new(String::new()));
+    let pid = Arc::new(Mutex::new(String::new()));
     let mut heard = Heard {
         then: Some({
             let pid = pid.clone();
@@ -236,13 +229,8 @@ fn what_cannot_be_started_says_why() {
         environment: &[],
         deadline: Instant::now() + PATIENCE,
         grace: Duration::from_secs(1),
+        dies_at: None,
     };
-    let error = run(
-        &program,
-        b"",
-        &|| Order::GoOn,
-        bell().unwrap(),
-        &mut Heard::default(),
-    );
+    let error = run(&program, b"", &|| false, &mut Heard::default());
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::NotFound);
 }
