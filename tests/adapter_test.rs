@@ -214,13 +214,14 @@ fn a_plan_may_do_less() {
 
 #[test]
 fn a_program_that_asks_for_it_is_called_again() {
-    let script = format!("case $1 in bind) mkdir once && exit 75 ;; esac{GOOD}");
+    let script =
+        format!("case $1 in bind) mkdir once && {{ echo busy >&2; exit 75; }} ;; esac{GOOD}");
     let tried = try_script(&script, json!({}));
     assert_eq!(tried.output.status.code(), Some(0), "{}", tried.printed());
     assert!(
         tried
             .printed()
-            .contains("        bind: asks to be called again; in 1s\n  ok    bind\n")
+            .contains("        bind: asks to be called again, in 1s: busy\n  ok    bind\n")
     );
 }
 
@@ -332,4 +333,49 @@ fn on_a_terminal_the_progress_is_live() {
         "{printed}"
     );
     assert!(printed.contains("\r\x1b[K  ok    provision ("), "{printed}");
+}
+
+#[test]
+fn who_interrupts_it_leaves_nothing_behind() {
+    let folder = Folder::new();
+    let script = format!("case $1 in bind) echo $$ >self; sleep 300 & wait ;; esac{GOOD}");
+    executable(
+        &folder,
+        "program",
+        &format!("#!/bin/sh\ninput=$(cat)\n{script}\n"),
+    );
+    let file = folder.file("catalog.json", catalog(json!({})).to_string());
+    let mut command = brokerlet();
+    command.env("PATH", std::env::var_os("PATH").unwrap());
+    let tried = command
+        .arg("adapter-test")
+        .arg(file)
+        .args(["--plan", "small"])
+        .spawn()
+        .unwrap();
+    let own = folder.path().join("self");
+    let pid = loop {
+        match std::fs::read_to_string(&own) {
+            Ok(pid) if pid.ends_with('\n') => break pid,
+            _ => std::thread::sleep(std::time::Duration::from_millis(5)),
+        }
+    };
+    let interrupted = Command::new("kill")
+        .args(["-INT", &tried.id().to_string()])
+        .status();
+    assert!(interrupted.unwrap().success());
+    let output = tried.wait_with_output().unwrap();
+    let tried = Tried { folder, output };
+    let printed = tried.printed();
+    assert_eq!(tried.output.status.code(), Some(1), "{printed}");
+    assert!(
+        printed.contains("  skip  bind\n        interrupted\n"),
+        "{printed}"
+    );
+    assert!(
+        printed.ends_with("  ok    deprovision\n1 plan: interrupted\n"),
+        "{printed}"
+    );
+    assert_eq!(tried.left(), 0);
+    assert!(!std::path::Path::new("/proc").join(pid.trim()).exists());
 }

@@ -2,9 +2,10 @@
 //! it keeps the contract of [`Adapter`](crate::adapter::Adapter).
 //!
 //! [`life`] is what is done and what is wanted of it, [`calls`] how a call is made, [`tape`] what the program did
-//! meanwhile, [`screen`] what of it is shown.
+//! meanwhile, [`screen`] what of it is shown, [`interrupt`] how it ends early.
 
 mod calls;
+mod interrupt;
 mod life;
 mod screen;
 mod tape;
@@ -14,6 +15,7 @@ use crate::adapter::Kinds;
 use crate::adapter::exec::Exec;
 use crate::catalog::finding::Severity;
 use calls::Subject;
+use interrupt::Interrupt;
 use screen::Screen;
 use tape::Tape;
 
@@ -80,6 +82,13 @@ pub fn run(options: &Options, kinds: Kinds) -> ExitCode {
     let Some((catalog, fulfilments)) = offered(&options.catalog, &kinds) else {
         return ExitCode::FAILURE;
     };
+    let interrupt = match Interrupt::watch() {
+        Ok(interrupt) => interrupt,
+        Err(error) => {
+            eprintln!("brokerlet: cannot watch for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let screen = Screen::new();
     let (mut plans, mut broken) = (0, 0);
     for service in catalog.services() {
@@ -87,12 +96,13 @@ pub fn run(options: &Options, kinds: Kinds) -> ExitCode {
             let Some(fulfilment) = fulfilments.get(&plan.id) else {
                 continue;
             };
-            if !options.means(&service.name, &plan.name) {
+            if !options.means(&service.name, &plan.name) || interrupt.is_interrupted() {
                 continue;
             }
             plans += 1;
             screen.heading(&service.name, &plan.name, &fulfilment.kind);
-            let subject = Subject::new(service, plan, &*fulfilment.adapter, &tape, &screen);
+            let adapter = &*fulfilment.adapter;
+            let subject = Subject::new(service, plan, adapter, (&tape, &screen, &interrupt));
             broken += life::live(&subject);
         }
     }
@@ -109,8 +119,9 @@ pub fn run(options: &Options, kinds: Kinds) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    screen.summary(plans, broken);
-    if broken == 0 {
+    let is_whole = !interrupt.is_interrupted();
+    screen.summary(plans, broken, is_whole);
+    if broken == 0 && is_whole {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -1,10 +1,11 @@
 //! The calls of a broker, made without one.
 
+use super::interrupt::Interrupt;
 use super::screen::Screen;
 use super::tape::Tape;
 use crate::adapter::{
-    Adapter, BindingCall, Bound, Cancel, Failure, FailureKind, InstanceCall, Kind, Origin,
-    Provisioned, Run, UpdateCall,
+    Adapter, BindingCall, Bound, Failure, FailureKind, InstanceCall, Kind, Origin, Provisioned,
+    Run, UpdateCall,
 };
 use crate::catalog::{Plan, Service};
 use crate::json::{Object, to_raw};
@@ -24,6 +25,7 @@ pub struct Subject<'a> {
     pub adapter: &'a dyn Adapter,
     pub tape: &'a Tape,
     pub screen: &'a Screen,
+    pub interrupt: &'a Interrupt,
     context: Option<Box<RawValue>>,
     bind_resource: Option<Box<RawValue>>,
 }
@@ -85,8 +87,7 @@ impl<'a> Subject<'a> {
         service: &'a Service,
         plan: &'a Plan,
         adapter: &'a dyn Adapter,
-        tape: &'a Tape,
-        screen: &'a Screen,
+        (tape, screen, interrupt): (&'a Tape, &'a Screen, &'a Interrupt),
     ) -> Subject<'a> {
         let context = json!({
             "platform": "cloudfoundry",
@@ -100,6 +101,7 @@ impl<'a> Subject<'a> {
             adapter,
             tape,
             screen,
+            interrupt,
             context: to_raw(&context),
             bind_resource: to_raw(&bind_resource),
         }
@@ -202,7 +204,7 @@ impl<'a> Subject<'a> {
         make: impl Fn(Run<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let deadline = Instant::now() + self.adapter.timeout(kind);
-        let cancel = Cancel::default();
+        let cancel = self.interrupt.next_call();
         let (mut attempt, mut pause) = (operation.attempt, PAUSE);
         loop {
             let made = make(Run {
@@ -214,15 +216,17 @@ impl<'a> Subject<'a> {
             });
             match made {
                 Err(failure)
-                    if failure.kind == FailureKind::Again && Instant::now() + pause < deadline =>
-                {
-                    let pause_shown = humantime::format_duration(pause);
-                    self.screen
-                        .progress(&format!("asks to be called again; in {pause_shown}"));
-                }
+                    if failure.kind == FailureKind::Again
+                        && Instant::now() + pause < deadline
+                        && !cancel.is_cancelled() => {}
                 made => return made,
             }
-            std::thread::sleep(pause);
+            let said = self.tape.recorded().messages.pop();
+            let why = said.map_or_else(String::new, |line| format!(": {line}"));
+            let shown = humantime::format_duration(pause);
+            let text = format!("asks to be called again, in {shown}{why}");
+            self.screen.progress(&text);
+            cancel.wait_timeout(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
             attempt += 1;
         }

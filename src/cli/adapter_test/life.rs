@@ -34,18 +34,25 @@ impl<'a> Life<'a> {
         let is_made = first.is_some();
         if let Some(first) = first {
             // The broker has not heard the answer, so it calls again and has no state yet.
-            self.repeat_provision(&instance, &operation.again(), &first);
+            if self.goes_on() {
+                self.repeat_provision(&instance, &operation.again(), &first);
+            }
             instance.keep(first.state);
-            if self.subject.plan.is_bindable() {
+            if self.goes_on() && subject.plan.is_bindable() {
                 self.bindings(&instance)?;
             }
-            self.update(&mut instance)?;
+            if self.goes_on() {
+                self.update(&mut instance)?;
+            }
         }
         self.twice("deprovision", |operation| {
             subject.deprovision(&instance, operation)
         })?;
-        if is_made {
+        if is_made && self.goes_on() {
             self.killed(pace)?;
+        }
+        if !self.goes_on() {
+            return Ok(());
         }
         let never = Made::new()?;
         let operation = Operation::new()?;
@@ -80,13 +87,16 @@ impl<'a> Life<'a> {
         );
         let second = match first {
             // Repeated credentials may be new ones: nobody has heard of the first.
-            Some(_) => self.step("bind again", || bind(&operation.again())),
-            None => None,
+            Some(_) if self.goes_on() => self.step("bind again", || bind(&operation.again())),
+            _ => None,
         };
         binding.keep(second.or(first).and_then(|bound| bound.state));
         self.twice("unbind", |operation| {
             subject.unbind(instance, &binding, operation)
         })?;
+        if !self.goes_on() {
+            return Ok(());
+        }
         let never = Made::new()?;
         let operation = Operation::new()?;
         self.step("unbind of a binding that was never made", || {
@@ -119,10 +129,13 @@ impl<'a> Life<'a> {
     fn killed(&mut self, pace: Duration) -> Result<(), Failure> {
         let subject = self.subject;
         for is_repeated in [true, false] {
+            if !self.goes_on() {
+                return Ok(());
+            }
             let Some((mut instance, operation)) = self.kill(pace)? else {
                 return Ok(());
             };
-            if is_repeated {
+            if is_repeated && self.goes_on() {
                 let repeated = self.step("provision again after the kill", || {
                     subject.provision(&instance, &operation.again())
                 });
@@ -183,7 +196,7 @@ impl<'a> Life<'a> {
     ) -> Result<(), Failure> {
         let operation = Operation::new()?;
         let first = self.step(name, || call(&operation));
-        if first.is_some() {
+        if first.is_some() && self.goes_on() {
             self.step(&format!("{name} again"), || call(&operation.again()));
         }
         Ok(())
@@ -215,7 +228,16 @@ impl<'a> Life<'a> {
         Some(made)
     }
 
+    /// Whether nobody has interrupted it: then only what was made is still deleted.
+    fn goes_on(&self) -> bool {
+        !self.subject.interrupt.is_interrupted()
+    }
+
     fn failed(&mut self, failure: &Failure) {
+        if !self.goes_on() {
+            self.subject.screen.skipped("interrupted");
+            return;
+        }
         let mut lines = vec![format!("the user reads: {}", failure.description)];
         if let Some(detail) = &failure.detail {
             lines.push(format!("the log says: {detail}"));

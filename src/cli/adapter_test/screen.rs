@@ -79,14 +79,15 @@ impl Screen {
         self.end("FAIL", &lines);
     }
 
-    pub fn summary(&self, plans: usize, broken: usize) {
+    pub fn summary(&self, plans: usize, broken: usize, is_whole: bool) {
         let plans = if plans == 1 {
             "1 plan".to_owned()
         } else {
             format!("{plans} plans")
         };
         let verdict = match broken {
-            0 => "every call did what it must".to_owned(),
+            0 if is_whole => "every call did what it must".to_owned(),
+            0 => "interrupted".to_owned(),
             1 => "1 call did not do what it must".to_owned(),
             n => format!("{n} calls did not do what they must"),
         };
