@@ -1,5 +1,7 @@
 //! Reading the private `adapter` object of a plan: typed, with the place in every complaint.
 
+mod platform;
+
 use super::{Adapter, Kind, exec, shared};
 use crate::catalog::file::{Environment, Private, expand_env};
 use crate::catalog::finding::{Findings, suggestion};
@@ -145,6 +147,11 @@ impl<'a> Settings<'a> {
     /// Reports that the value of `key` will not do. `key` may lead further down, as in `endpoints[0].host`.
     pub fn error(&self, key: &str, text: impl Into<String>) {
         self.error_at(self.place(key), text);
+    }
+
+    /// Reports something about the settings as a whole.
+    fn error_here(&self, text: impl Into<String>) {
+        self.error_at(self.place.clone(), text);
     }
 
     /// Reports something at a full place, as [`Settings::place`] returns it.
@@ -302,11 +309,13 @@ impl Kinds {
             settings.leave_rest();
             return None;
         };
-        Some(Fulfilment {
+        let fulfilment = Fulfilment {
             adapter: build(settings)?.into(),
             kind,
             requires_app,
-        })
+        };
+        platform::check(settings, &fulfilment);
+        Some(fulfilment)
     }
 
     fn find(&self, settings: &Settings<'_>) -> Option<(String, &Build)> {

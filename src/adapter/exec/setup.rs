@@ -65,7 +65,6 @@ impl Setup {
         let command = read_command(settings, &folder);
         let variables = read_variables(settings, &folder);
         let asynchronous = read_asynchronous(settings);
-        check_asynchronous_bind(settings, &asynchronous);
         let timeout = settings.duration("timeout");
         let concurrency = settings.count("concurrency").unwrap_or(CONCURRENCY);
         check_timeout(settings, timeout, &asynchronous);
@@ -375,18 +374,6 @@ fn read_asynchronous(settings: &Settings<'_>) -> Vec<Kind> {
     kinds
 }
 
-/// spec: Binding, asynchronous: the credentials are fetched.
-fn check_asynchronous_bind(settings: &Settings<'_>, asynchronous: &[Kind]) {
-    let is_fetched = settings.service().bindings_retrievable.unwrap_or(false);
-    if asynchronous.contains(&Kind::Bind) && settings.plan().is_bindable() && !is_fetched {
-        settings.warning(
-            "async",
-            "bind is asynchronous, but the service offering does not say \"bindings_retrievable\": true, without which \
-             platforms do not fetch the credentials",
-        );
-    }
-}
-
 fn check_timeout(settings: &Settings<'_>, timeout: Option<Duration>, asynchronous: &[Kind]) {
     let Some(timeout) = timeout else { return };
     let found = humantime::format_duration(timeout);
@@ -396,18 +383,6 @@ fn check_timeout(settings: &Settings<'_>, timeout: Option<Duration>, asynchronou
             format!(
                 "found {found}, wanted at most 55s: platforms give up a synchronous request after 60s; for longer work say \
                  \"async\": true"
-            ),
-        );
-    }
-    let longest_poll = settings.plan().maximum_polling_duration;
-    if let Some(seconds) = longest_poll.filter(|_| !asynchronous.is_empty())
-        && timeout >= Duration::from_secs(seconds)
-    {
-        settings.warning(
-            "timeout",
-            format!(
-                "found {found}, wanted less than the plan's maximum_polling_duration of {seconds}s, after which the platform \
-                 gives up without hearing the end"
             ),
         );
     }

@@ -30,7 +30,7 @@ impl Folder {
 
     fn read_with(&self, settings: &Value, plan: Value) -> (Option<Setup>, Vec<String>) {
         {
-            let service = offering(json!({ "bindings_retrievable": true }), plan);
+            let service = offering(json!({}), plan);
             probe_in(&self.0, settings, &service, Setup::read)
         }
     }
@@ -113,37 +113,6 @@ fn a_synchronous_operation_never_gets_more_than_the_platform_waits() {
         findings[0].contains("adapter.timeout: found 1m, wanted at most 55s"),
         "{findings:?}"
     );
-    let limited = json!({"maximum_polling_duration": 600});
-    let (_, findings) = read(json!({"async": true, "timeout": "10m"}), limited.clone());
-    assert!(
-        findings[0].starts_with("warning: ")
-            && findings[0].contains("maximum_polling_duration of 600s")
-    );
-    assert_eq!(
-        read(json!({"async": true, "timeout": "9m"}), limited).1,
-        [""; 0]
-    );
-}
-
-#[test]
-fn credentials_of_an_asynchronous_bind_must_be_fetched() {
-    let folder = Folder::new("fetched");
-    folder.file("run.sh", "#!/bin/sh\n", 0o755);
-    for (is_async, bindable, warned) in [
-        (json!(true), true, true),
-        (json!(["bind"]), true, true),
-        (json!(["provision"]), true, false),
-        (json!(true), false, false),
-    ] {
-        let service = offering(json!({}), json!({ "bindable": bindable }));
-        let settings = json!({ "command": ["./run.sh"], "async": is_async });
-        let (setup, findings) = probe_in(&folder.0, &settings, &service, Setup::read);
-        assert!(setup.is_some());
-        let found = findings
-            .iter()
-            .any(|finding| finding.contains("bindings_retrievable"));
-        assert_eq!(found, warned, "{findings:?}");
-    }
 }
 
 #[test]
