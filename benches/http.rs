@@ -267,7 +267,8 @@ fn server() -> Fallible {
     let mut fulfilments = HashMap::new();
     for service in catalog.services() {
         for plan in &service.plans {
-            let built = kinds.build(None, service, plan, &environment, &mut findings);
+            let folder = Path::new("");
+            let built = kinds.build(None, service, plan, &environment, folder, &mut findings);
             fulfilments.insert(plan.id.clone(), built.ok_or("a plan cannot be fulfilled")?);
         }
     }
