@@ -10,6 +10,7 @@ use crate::serve;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -32,19 +33,24 @@ pub fn main(kinds: Kinds) -> ExitCode {
         [] => serve::serve(&kinds),
         ["check", file] if !file.starts_with('-') => check(Path::new(file), &kinds),
         ["-h" | "--help" | "help"] => {
-            print!("{}", help());
+            print(&help());
             ExitCode::SUCCESS
         }
         ["-V" | "--version"] => {
-            println!("brokerlet {}", env!("CARGO_PKG_VERSION"));
+            print(concat!("brokerlet ", env!("CARGO_PKG_VERSION"), "\n"));
             ExitCode::SUCCESS
         }
         _ => {
             let found = arguments.join(" ");
-            eprintln!("brokerlet: cannot understand the arguments: {found}\n\n{USAGE}");
+            eprint!("brokerlet: cannot understand the arguments: {found}\n\n{USAGE}");
             ExitCode::from(EX_USAGE)
         }
     }
+}
+
+/// To standard output. A reader that has seen enough, as `head`, is no error.
+fn print(text: &str) {
+    _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 const USAGE: &str = "\
@@ -123,7 +129,6 @@ fn read(path: &Path) -> Result<(String, SystemTime), String> {
 fn check(path: &Path, kinds: &Kinds) -> ExitCode {
     let environment = |name: &str| std::env::var(name).ok();
     let (offered, findings) = load(Some(path), kinds, &environment);
-    print!("{findings}");
     let file = path.display();
     let counts = format!(
         "{}, {}",
@@ -131,7 +136,7 @@ fn check(path: &Path, kinds: &Kinds) -> ExitCode {
         counted(findings.count(Severity::Warning), "warning")
     );
     let Some((catalog, _)) = offered else {
-        println!("{file}: {counts}");
+        print(&format!("{findings}{file}: {counts}\n"));
         return ExitCode::FAILURE;
     };
     let plans = catalog
@@ -139,12 +144,12 @@ fn check(path: &Path, kinds: &Kinds) -> ExitCode {
         .iter()
         .map(|service| service.plans.len())
         .sum();
-    println!(
-        "{file}: {counts}; offers {} with {}",
+    print(&format!(
+        "{findings}{file}: {counts}; offers {} with {}\n{}",
         counted(catalog.services().len(), "service"),
-        counted(plans, "plan")
-    );
-    print!("{}", register(catalog.services()));
+        counted(plans, "plan"),
+        register(catalog.services())
+    ));
     ExitCode::SUCCESS
 }
 
