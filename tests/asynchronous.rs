@@ -896,6 +896,27 @@ fn a_stop_takes_back_a_synchronous_request_that_does_not_finish() {
     assert_eq!(fake.told(), ["provision:i", "deprovision:i"]);
 }
 
+/// The same for what was cut off before, and is being settled when the stop comes.
+#[test]
+fn a_stop_reaches_what_is_being_settled() {
+    let (fake, shelf) = (Fake::default(), Shelf::new());
+    let broker = shelf.broker(&fake);
+    shelf.fail(1, 1);
+    broker.provision("i", &small()).expect(503);
+    let held = fake.hold("deprovision");
+    thread::scope(|scope| {
+        let request = scope.spawn(|| broker.provision("i", &small()));
+        held.entered();
+        let now = Instant::now();
+        assert!(broker.0.stop(now, now + Duration::from_secs(20)));
+        request.join().unwrap().expect(500);
+    });
+    drop(broker);
+    let broker = shelf.broker(&fake);
+    broker.poll("i").expect(404);
+    assert_eq!(fake.told(), ["provision:i", "deprovision:i", "deprovision:i"]);
+}
+
 #[test]
 fn a_stop_that_an_adapter_ignores_says_so() {
     let (fake, _, broker) = asynchronous();
