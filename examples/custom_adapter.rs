@@ -3,17 +3,20 @@
 //!     "adapter": { "kind": "folder", "root": "/srv/shares" }
 
 use brokerlet::adapter::{Adapter, BindingCall, Bound, Failure, InstanceCall, Kinds, Provisioned};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::{fs, io, path::PathBuf, process::ExitCode};
+
+/// An id can hold anything; as the name of a file it leads nowhere else, and no two ids have the same name.
+const IN_NAMES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 struct Folders(PathBuf);
 
 impl Folders {
     fn folder(&self, call: &InstanceCall) -> PathBuf {
-        self.0.join(call.instance_id.replace(['/', '.'], "_"))
+        self.0.join(name(call.instance_id))
     }
     fn token(&self, call: &BindingCall) -> PathBuf {
-        let name = call.binding_id.replace(['/', '.'], "_");
-        self.folder(&call.instance).join(name)
+        self.folder(&call.instance).join(name(call.binding_id))
     }
 }
 
@@ -35,6 +38,9 @@ impl Adapter for Folders {
     }
 }
 
+fn name(id: &str) -> String {
+    utf8_percent_encode(id, IN_NAMES).to_string()
+}
 fn failed(error: io::Error) -> Failure {
     Failure::failed("The folder could not be changed.").with_detail(error.to_string())
 }

@@ -13,6 +13,7 @@ use crate::serve;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -39,11 +40,11 @@ pub fn main(kinds: Kinds) -> ExitCode {
             Err(complaint) => usage(&complaint),
         },
         ["-h" | "--help" | "help"] => {
-            print!("{}", help());
+            print(&help());
             ExitCode::SUCCESS
         }
         ["-V" | "--version"] => {
-            println!("brokerlet {}", env!("CARGO_PKG_VERSION"));
+            print(concat!("brokerlet ", env!("CARGO_PKG_VERSION"), "\n"));
             ExitCode::SUCCESS
         }
         _ => {
@@ -54,8 +55,13 @@ pub fn main(kinds: Kinds) -> ExitCode {
 }
 
 fn usage(complaint: &str) -> ExitCode {
-    eprintln!("brokerlet: {complaint}\n\n{USAGE}");
+    eprint!("brokerlet: {complaint}\n\n{USAGE}");
     ExitCode::from(EX_USAGE)
+}
+
+/// To standard output. A reader that has seen enough, as `head`, is no error.
+fn print(text: &str) {
+    _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 const USAGE: &str = "\

@@ -1,11 +1,16 @@
 //! The environment -> [`Config`]. Every variable is in one table, which `--help` prints.
 
+use crate::adapter::settings::parse_duration;
 use crate::catalog::finding::suggestion;
 use crate::http::auth::Credentials;
+use crate::http::gate::limits::{Limits, MAX_FIELDS};
+use crate::http::gate::proxies::Proxies;
+use crate::http::gate::tls;
 use crate::log;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One environment variable, as `--help` and README show it.
 pub struct Variable {
@@ -77,6 +82,77 @@ pub const VARIABLES: &[Variable] = &[
         "logfmt",
         "form of the log lines: logfmt or json",
     ),
+    variable(
+        "BROKER_TLS_CERT",
+        "",
+        "file with the certificate for TLS, in PEM (feature tls)",
+    ),
+    variable("BROKER_TLS_KEY", "", "file with its private key"),
+    variable(
+        "BROKER_TLS_CLIENT_CA",
+        "",
+        "file with the authorities that must have signed a client's certificate",
+    ),
+    variable(
+        "BROKER_TRUSTED_PROXIES",
+        "",
+        "addresses and networks whose X-Forwarded-For and -Proto are believed",
+    ),
+    variable(
+        "BROKER_MAX_CONNECTIONS",
+        "256",
+        "connections served at once",
+    ),
+    variable(
+        "BROKER_QUEUE_TIMEOUT",
+        "1s",
+        "how long one more waits for its turn before it gets 503",
+    ),
+    variable(
+        "BROKER_MAX_HEAD",
+        "16KiB",
+        "largest head of a request; larger is 431",
+    ),
+    variable(
+        "BROKER_MAX_FIELDS",
+        "64",
+        "most header fields of a request; more is 431",
+    ),
+    variable(
+        "BROKER_MAX_BODY",
+        "1MiB",
+        "largest body of a request; larger is 413",
+    ),
+    variable(
+        "BROKER_BODY_MEMORY",
+        "4MiB",
+        "memory that large bodies share while they are received",
+    ),
+    variable(
+        "BROKER_REQUEST_TIMEOUT",
+        "10s",
+        "from the first byte of a request to its last; longer is 408",
+    ),
+    variable(
+        "BROKER_SILENT_TIMEOUT",
+        "10s",
+        "how long a new connection may stay silent",
+    ),
+    variable(
+        "BROKER_IDLE_TIMEOUT",
+        "95s",
+        "how long a connection is kept for another request",
+    ),
+    variable(
+        "BROKER_ANSWER_TIMEOUT",
+        "10s",
+        "from the first byte of an answer to its last",
+    ),
+    variable(
+        "BROKER_LOGIN_RATE",
+        "10",
+        "wrong passwords a second and address that are answered at once; 0 for any number",
+    ),
 ];
 
 /// Names that other brokers use for the credentials.
@@ -100,6 +176,9 @@ pub struct Config {
     pub store: StoreConfig,
     pub address: SocketAddr,
     pub workers: usize,
+    pub limits: Limits,
+    pub proxies: Proxies,
+    pub tls: Option<tls::Files>,
     pub log: log::Format,
     /// Whether this is an app container of Cloud Foundry, whose disk does not survive a restart.
     pub on_cloud_foundry: bool,
@@ -228,6 +307,14 @@ impl Config {
         let workers = reader.parsed("BROKER_WORKERS", 16, "a number from 1 to 1024", |text| {
             text.parse().ok().filter(|n| (1..=1024).contains(n))
         });
+        let limits = limits(&mut reader);
+        let proxies = reader.parsed(
+            "BROKER_TRUSTED_PROXIES",
+            Proxies::default(),
+            "addresses and networks such as 10.0.0.0/8, separated by commas",
+            |text| Proxies::parse(text).ok(),
+        );
+        let tls = tls_files(&mut reader);
         let cache = reader.parsed(
             "BROKER_CACHE",
             1 << 20,
@@ -282,6 +369,9 @@ impl Config {
                 store,
                 address: SocketAddr::new(ip, port),
                 workers,
+                limits,
+                proxies,
+                tls,
                 log,
                 on_cloud_foundry,
                 warnings,
@@ -332,13 +422,96 @@ fn credentials(reader: &mut Reader<'_>) -> Option<Credentials> {
     Some(Credentials::new(pairs))
 }
 
+/// The limits of the gate.
+fn limits(reader: &mut Reader<'_>) -> Limits {
+    let default = Limits::default();
+    let mut number = |name: &str, default: usize, least: usize, most: usize| {
+        let wanted = format!("a number from {least} to {most}");
+        reader.parsed(name, default, &wanted, |text| {
+            text.parse().ok().filter(|n| (least..=most).contains(n))
+        })
+    };
+    let connections = number("BROKER_MAX_CONNECTIONS", default.connections, 1, 65_536);
+    let fields = number("BROKER_MAX_FIELDS", default.fields, 16, MAX_FIELDS);
+    let logins = number("BROKER_LOGIN_RATE", default.logins as usize, 0, 1_000_000) as u32;
+    let mut bytes = |name: &str, default: usize, least: usize, most: usize| {
+        let wanted = format!("a size from {} to {}", in_words(least), in_words(most));
+        reader.parsed(name, default, &wanted, |text| {
+            size(text).filter(|bytes| (least..=most).contains(bytes))
+        })
+    };
+    let head = bytes("BROKER_MAX_HEAD", default.head, 4 << 10, 1 << 20);
+    let body = bytes("BROKER_MAX_BODY", default.body, 4 << 10, 64 << 20);
+    // A body that is larger than all of the memory could never be received.
+    let body_memory = default.body_memory.max(body);
+    let body_memory = bytes("BROKER_BODY_MEMORY", body_memory, body, 1 << 30);
+    let mut time = |name: &str, default: Duration| {
+        reader.parsed(
+            name,
+            default,
+            "a duration such as 10s or 500ms",
+            parse_duration,
+        )
+    };
+    Limits {
+        connections,
+        queue: time("BROKER_QUEUE_TIMEOUT", default.queue),
+        head,
+        fields,
+        body,
+        body_memory,
+        request: time("BROKER_REQUEST_TIMEOUT", default.request),
+        silent: time("BROKER_SILENT_TIMEOUT", default.silent),
+        idle: time("BROKER_IDLE_TIMEOUT", default.idle),
+        answer: time("BROKER_ANSWER_TIMEOUT", default.answer),
+        logins,
+    }
+}
+
+/// Both files of TLS, or none.
+fn tls_files(reader: &mut Reader<'_>) -> Option<tls::Files> {
+    let [certificate, key, client_ca] =
+        ["BROKER_TLS_CERT", "BROKER_TLS_KEY", "BROKER_TLS_CLIENT_CA"]
+            .map(|name| reader.get(name).map(PathBuf::from));
+    if certificate.is_none() && key.is_none() && client_ca.is_none() {
+        return None;
+    }
+    if cfg!(not(feature = "tls")) {
+        reader.errors.push(
+            "BROKER_TLS_CERT, BROKER_TLS_KEY or BROKER_TLS_CLIENT_CA is set, but this brokerlet was built without TLS; \
+             wanted one that is built with --features tls"
+                .to_owned(),
+        );
+        return None;
+    }
+    let (Some(certificate), Some(key)) = (certificate, key) else {
+        reader.errors.push(
+            "TLS needs both BROKER_TLS_CERT and BROKER_TLS_KEY; found only one of them or BROKER_TLS_CLIENT_CA alone"
+                .to_owned(),
+        );
+        return None;
+    };
+    Some(tls::Files {
+        certificate,
+        key,
+        client_ca,
+    })
+}
+
 /// Variables that begin like ours, but are not.
 fn unknown_variables<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
     let known = || VARIABLES.iter().map(|variable| variable.name);
     let mut unknown: Vec<_> = names
         .into_iter()
         .filter(|name| name.starts_with("BROKER_") && !known().any(|known| known == *name))
-        .map(|name| format!("{name}: unknown variable{}", suggestion(name, known())))
+        .map(|name| {
+            let rest = name.trim_start_matches("BROKER_");
+            let hint = match known().find(|known| *known == rest) {
+                Some(known) => format!(", did you mean \"{known}\"?"),
+                None => suggestion(name, known()),
+            };
+            format!("{name}: unknown variable{hint}")
+        })
         .collect();
     unknown.sort();
     unknown
@@ -358,6 +531,16 @@ fn size(text: &str) -> Option<usize> {
         _ => return None,
     };
     number.checked_mul(factor)
+}
+
+/// `16KiB`, as [`size`] reads it.
+fn in_words(bytes: usize) -> String {
+    match bytes {
+        _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
+        _ => format!("{bytes}B"),
+    }
 }
 
 #[cfg(test)]
@@ -485,6 +668,11 @@ mod tests {
         assert_eq!(
             config.warnings,
             ["BROKER_CATALOGUE: unknown variable, did you mean \"BROKER_CATALOG\"?"]
+        );
+        let config = with(&[("BROKER_PORT", "80")]).unwrap();
+        assert_eq!(
+            config.warnings,
+            ["BROKER_PORT: unknown variable, did you mean \"PORT\"?"]
         );
     }
 

@@ -7,15 +7,21 @@ use crate::catalog::Service;
 use crate::cli;
 use crate::config::{Config, StoreConfig};
 use crate::http::dispatch::Dispatcher;
-use crate::http::server::Server;
+use crate::http::gate::limits::Limits;
+#[cfg(feature = "tls")]
+use crate::http::gate::tls::Tls;
+use crate::http::gate::{self, Gate};
 use crate::log;
 use crate::store::{self, Store};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::TcpListener;
 use std::process::ExitCode;
+#[cfg(feature = "tls")]
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +35,8 @@ const EX_IOERR: u8 = 74;
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// How much of that is for adapters to come back early that have not finished by then.
 const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+/// Descriptors for files, the state, programs and connections that wait.
+const RESERVED_DESCRIPTORS: usize = 192;
 /// How long the last log lines may take.
 const FLUSH_LIMIT: Duration = Duration::from_millis(500);
 
@@ -79,29 +87,52 @@ fn run(kinds: &Kinds) -> Result<ExitCode, Refusal> {
             vec![format!("cannot listen on {}: {error}", config.address)],
         )
     };
-    let mut signals = Signals::new([SIGTERM, SIGINT])
+    #[cfg(feature = "tls")]
+    let tls = match config.tls {
+        Some(files) => Some(Arc::new(
+            Tls::load(files).map_err(|error| Refusal(EX_CONFIG, vec![error]))?,
+        )),
+        None => None,
+    };
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Refusal(EX_IOERR, vec![format!("cannot watch for signals: {error}")]))?;
     let listener = TcpListener::bind(config.address).map_err(cannot_listen)?;
-    let dispatcher = Dispatcher::new(broker.clone(), config.credentials);
+    let dispatcher = Dispatcher::new(broker.clone(), config.credentials)
+        .with_max_body(config.limits.body as u64);
+    let settings = gate::Settings {
+        limits: within_descriptors(config.limits),
+        workers: config.workers,
+        proxies: config.proxies,
+        #[cfg(feature = "tls")]
+        tls: tls.clone(),
+    };
     let handle = signals.handle();
-    let server = Server::start(listener, dispatcher, config.workers, move || handle.close())
+    let gate = Gate::start(listener, dispatcher, settings, move || handle.close())
         .map_err(cannot_listen)?;
     log::info("started")
         .with("version", env!("CARGO_PKG_VERSION"))
-        .with("listen", &server.address().to_string())
+        .with("listen", &gate.address().to_string())
         .with("offers", &offers)
         .with("store", &place)
         .send();
 
-    // Ends with the first signal, or without one when the server is broken.
-    let signal = signals.forever().next();
+    // Ends with the first signal to stop, or without one when the gate is broken.
+    let signal = signals.forever().find(|signal| {
+        if *signal == SIGHUP {
+            #[cfg(feature = "tls")]
+            reload(tls.as_deref());
+            #[cfg(not(feature = "tls"))]
+            reload();
+        }
+        *signal != SIGHUP
+    });
     log::info("stopping")
         .with(
             "signal",
             signal.and_then(signal_hook::low_level::signal_name),
         )
         .send();
-    if !stop(server, broker) {
+    if !stop(gate, &broker) {
         log::warn("stopped")
             .with(
                 "message",
@@ -119,16 +150,91 @@ fn run(kinds: &Kinds) -> Result<ExitCode, Refusal> {
     })
 }
 
-/// Stops server and broker together: requests wait for the broker, and it for adapters. Returns whether both are done.
-fn stop(server: Server, broker: Arc<Broker>) -> bool {
+/// Stops the gate, whose requests wait for the broker, and the broker, which waits for adapters: these are told to come
+/// back early when most of the time is over. Returns whether all are done.
+fn stop(gate: Gate, broker: &Broker) -> bool {
     broker.finish();
     let end = Instant::now() + STOP_LIMIT;
-    let stopping = thread::Builder::new()
+    let finish = end - CANCEL_LIMIT;
+    let left = |until: Instant| until.saturating_duration_since(Instant::now());
+    let (stopping, stopped) = channel();
+    let thread = thread::Builder::new()
         .name("stop".to_owned())
-        .spawn(move || broker.stop(end - CANCEL_LIMIT, end));
-    let served = server.stop(STOP_LIMIT);
-    let worked = stopping.is_ok_and(|thread| thread.join().unwrap_or(false));
-    served && worked
+        .spawn(move || {
+            // Nobody listens any more if that took too long.
+            let _ = stopping.send(gate.stop(STOP_LIMIT));
+        });
+    if let Err(error) = thread {
+        log::error("no_thread")
+            .with("error", &error.to_string())
+            .send();
+    }
+    // As long as there are requests, more can begin.
+    let early = stopped.recv_timeout(left(finish));
+    let worked = broker.stop(finish, end);
+    let served = early.or_else(|_| stopped.recv_timeout(left(end)));
+    served.unwrap_or(false) && worked
+}
+
+/// What SIGHUP asks for: certificates that have been replaced.
+#[cfg(feature = "tls")]
+fn reload(tls: Option<&Tls>) {
+    match tls.map(Tls::reload) {
+        None => nothing_to_reload(),
+        Some(Ok(())) => log::info("certificates_reloaded").send(),
+        Some(Err(error)) => log::error("certificates_kept").with("error", &error).send(),
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn reload() {
+    nothing_to_reload();
+}
+
+fn nothing_to_reload() {
+    log::info("reload")
+        .with(
+            "message",
+            "nothing to reload: the broker serves without TLS",
+        )
+        .send();
+}
+
+/// Raises the limit of descriptors as far as it goes, and keeps the number of connections below it: each may take one for
+/// its socket and two for its line to a worker, and something must be left for the rest of the program.
+fn within_descriptors(mut limits: Limits) -> Limits {
+    let mut descriptors = getrlimit(Resource::Nofile);
+    if descriptors.current < descriptors.maximum || descriptors.maximum.is_none() {
+        let raised = Rlimit {
+            current: descriptors.maximum,
+            maximum: descriptors.maximum,
+        };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            descriptors = raised;
+        }
+    }
+    let Some(most) = descriptors.current else {
+        return limits;
+    };
+    let fit = usize::try_from(most)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(RESERVED_DESCRIPTORS)
+        / 3;
+    let fit = fit.max(1);
+    if fit < limits.connections {
+        log::warn("configuration")
+            .with(
+                "message",
+                &format!(
+                    "BROKER_MAX_CONNECTIONS: {} connections do not fit into the limit of {most} file descriptors; {fit} \
+                     are served at once",
+                    limits.connections
+                ),
+            )
+            .send();
+        limits.connections = fit;
+    }
+    limits
 }
 
 fn load_plans(config: &Config, kinds: &Kinds) -> Result<Plans, Refusal> {

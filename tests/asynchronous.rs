@@ -7,13 +7,18 @@ mod support;
 
 use brokerlet::adapter::{Failure, Kind};
 use brokerlet::broker::Caller;
+use brokerlet::http::auth::Credentials;
+use brokerlet::http::dispatch::Dispatcher;
+use brokerlet::http::gate::{Gate, Settings};
 use brokerlet::store::Store;
+use brokerlet::store::file::File;
 use fake::{Answered, Api, Fake, Held, SERVICE, Shelf};
 use serde_json::{Value, json};
+use std::net::TcpListener;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::merged;
+use support::{Folder, PASSWORD, Request as HttpRequest, USERNAME, merged};
 
 fn small() -> Value {
     support::provision(SERVICE, "small")
@@ -891,6 +896,30 @@ fn a_stop_takes_back_a_synchronous_request_that_does_not_finish() {
     assert_eq!(fake.told(), ["provision:i", "deprovision:i"]);
 }
 
+/// The same for what was cut off before, and is being settled when the stop comes.
+#[test]
+fn a_stop_reaches_what_is_being_settled() {
+    let (fake, shelf) = (Fake::default(), Shelf::new());
+    let broker = shelf.broker(&fake);
+    shelf.fail(1, 1);
+    broker.provision("i", &small()).expect(503);
+    let held = fake.hold("deprovision");
+    thread::scope(|scope| {
+        let request = scope.spawn(|| broker.provision("i", &small()));
+        held.entered();
+        let now = Instant::now();
+        assert!(broker.0.stop(now, now + Duration::from_secs(20)));
+        request.join().unwrap().expect(500);
+    });
+    drop(broker);
+    let broker = shelf.broker(&fake);
+    broker.poll("i").expect(404);
+    assert_eq!(
+        fake.told(),
+        ["provision:i", "deprovision:i", "deprovision:i"]
+    );
+}
+
 #[test]
 fn a_stop_that_an_adapter_ignores_says_so() {
     let (fake, _, broker) = asynchronous();
@@ -1023,6 +1052,87 @@ fn whose_turn_does_not_come_in_time_leaves_nothing_behind() {
     assert_eq!(shelf.open_operations().unwrap().len(), 1, "the first alone");
     held.release();
     succeeds(broker.ended(|| broker.poll("first")));
+}
+
+/// The same on a disk: what was in progress, and what is remembered of what was deleted.
+#[test]
+fn operations_and_tombstones_survive_in_a_file() {
+    let folder = Folder::new();
+    let path = folder.path().join("state.redb");
+    let open = || Box::new(File::open(&path, 1 << 20).unwrap());
+    let fake = Fake::default();
+    fake.set_async(&Kind::ALL);
+    let broker = Api::on(open(), &fake);
+    accepted(broker.provision("gone", &small()));
+    succeeds(broker.ended(|| broker.poll("gone")));
+    let deprovision = accepted(broker.deprovision("gone", "small"));
+    broker.ended(|| broker.poll("gone")).expect(410);
+    fake.calls();
+    let held = fake.hold("provision");
+    let provision = accepted(broker.provision("i", &small()));
+    held.entered();
+    let now = Instant::now();
+    broker.close(now, now + Duration::from_secs(20));
+
+    let broker = Api::on(open(), &fake);
+    broker.poll_operation("gone", &deprovision).expect(410);
+    broker.poll("gone").expect(410);
+    succeeds(broker.ended(|| broker.poll_operation("i", &provision)));
+    let runs: Vec<_> = fake.calls().into_iter().map(|call| call.run).collect();
+    assert_eq!(runs, [(provision.clone(), 1), (provision, 2)]);
+    let now = Instant::now();
+    broker.close(now, now + Duration::from_secs(20));
+}
+
+/// spec: Asynchronous Operations; Polling Last Operation: Retry-After, in seconds.
+#[test]
+fn over_http_the_platform_is_told_when_to_poll_again() {
+    let (fake, shelf) = (Fake::default(), Shelf::new());
+    fake.set_async(&Kind::ALL);
+    let credentials = Credentials::new([(USERNAME, PASSWORD)]);
+    let dispatcher = Dispatcher::new(shelf.broker(&fake).0, credentials);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gate = Gate::start(listener, dispatcher, Settings::default(), || {}).unwrap();
+    let send = |method, target: &str| HttpRequest::new(gate.address(), method, target);
+    let target = support::instance("i");
+    let held = fake.hold("provision");
+
+    for query in ["", "?accepts_incomplete=false"] {
+        let refused = send("PUT", &format!("{target}{query}"))
+            .json(&small())
+            .send();
+        refused.expect_error(422, "AsyncRequired");
+    }
+    assert_eq!(fake.calls(), []);
+    let accepted = send("PUT", &format!("{target}?accepts_incomplete=true"))
+        .json(&small())
+        .send()
+        .expect(202);
+    assert_eq!(accepted.header("Retry-After"), None);
+    let operation = accepted.json()["operation"].as_str().unwrap().to_owned();
+    held.entered();
+    let query = format!("?service_id={SERVICE}&plan_id=small&operation={operation}");
+    let poll = || send("GET", &format!("{target}/last_operation{query}")).send();
+    let polled = poll().expect(200);
+    assert_eq!(polled.json()["state"], "in progress");
+    let seconds: u32 = polled.header("Retry-After").unwrap().parse().unwrap();
+    assert!(seconds > 0);
+    held.release();
+    let ended = loop {
+        let polled = poll().expect(200);
+        if polled.json()["state"] != "in progress" {
+            break polled;
+        }
+    };
+    assert_eq!(ended.json(), json!({ "state": "succeeded" }));
+    assert_eq!(ended.header("Retry-After"), None);
+    let delete = format!("{target}?accepts_incomplete=true&service_id={SERVICE}&plan_id=small");
+    let operation = send("DELETE", &delete).send().expect(202).json()["operation"].clone();
+    let query = format!("?operation={}", operation.as_str().unwrap());
+    let poll = || send("GET", &format!("{target}/last_operation{query}")).send();
+    while poll().status == 200 {}
+    poll().expect(410);
+    assert!(gate.stop(Duration::from_secs(20)));
 }
 
 /// Many at once about the same thing: one operation, and the work is done once.

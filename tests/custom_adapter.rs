@@ -82,13 +82,31 @@ fn instances_are_folders_and_bindings_are_files_in_them() {
 }
 
 #[test]
-fn ids_do_not_lead_out_of_the_folder() {
+fn ids_do_not_lead_out_of_the_folder_nor_to_that_of_another() {
     let (broker, root) = start();
-    broker
-        .put(&instance("..%2F..%2Fi"), &provision("share", "folder"))
-        .expect(201);
-    assert_eq!(names_in(&root), ["______i"]);
+    let (request, bind) = (provision("share", "folder"), bind("share", "folder"));
+    let ids = ["..%2F..%2Fi", "..", "a%2Fb", "a_b", "a%252Fb", "%C3%B6"];
+    for id in ids {
+        broker.put(&instance(id), &request).expect(201);
+    }
+    for id in ids {
+        broker.put(&binding("a_b", id), &bind).expect(201);
+    }
+    let names = [
+        "%2E%2E",
+        "%2E%2E%2F%2E%2E%2Fi",
+        "%C3%B6",
+        "a%252Fb",
+        "a%2Fb",
+        "a_b",
+    ];
+    assert_eq!(names_in(&root), names);
+    assert_eq!(names_in(&root.join("a_b")), names);
     assert_eq!(names_in(broker.folder.path()), ["catalog.json", "shares"]);
+
+    broker.delete(&(instance("a%2Fb") + IDS)).expect(200);
+    assert!(root.join("a_b").is_dir());
+    assert!(!root.join("a%2Fb").exists());
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn every_request_is_one_line_in_either_form() {
         stranger.login("eve", "guess").send().expect(401);
         let (_, printed) = broker.stop();
 
-        let line = |level: &str, method: &str, route: &str, status: u16, outcome: &str| json!({ "level": level, "method": method, "route": route, "status": status, "outcome": outcome });
+        let line = |level: &str, method: &str, route: &str, status: u16, outcome: &str| json!({ "level": level, "method": method, "route": route, "status": status, "outcome": outcome, "client": "127.0.0.1" });
         let info = |method: &str, route: &str, status: u16, outcome: &str| {
             line("info", method, route, status, outcome)
         };

@@ -7,7 +7,7 @@ mod support;
 
 use brokerlet::http::auth::Credentials;
 use brokerlet::http::dispatch::Dispatcher;
-use brokerlet::http::server::Server;
+use brokerlet::http::gate::{Gate, Settings};
 use fake::{Fake, SERVICE, Shelf};
 use serde_json::{Value, json};
 use std::io::ErrorKind;
@@ -27,13 +27,17 @@ fn setup() -> Setup {
 }
 
 /// A server in this process, on a free port.
-fn serve(shelf: &Shelf, fake: &Fake) -> (Server, SocketAddr) {
+fn serve(shelf: &Shelf, fake: &Fake) -> (Gate, SocketAddr) {
     let credentials = Credentials::new([(USERNAME, PASSWORD)]);
     let dispatcher = Dispatcher::new(shelf.broker(fake).0, credentials);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = Server::start(listener, dispatcher, 4, || {}).unwrap();
-    let address = server.address();
-    (server, address)
+    let settings = Settings {
+        workers: 4,
+        ..Settings::default()
+    };
+    let gate = Gate::start(listener, dispatcher, settings, || {}).unwrap();
+    let address = gate.address();
+    (gate, address)
 }
 
 /// Waits until nobody listens any more.

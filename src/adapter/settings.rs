@@ -192,7 +192,7 @@ impl<'a> Settings<'a> {
 
 /// `None` also for what no calendar needs: humantime 2.4 panics on some sums of about `u64::MAX` seconds, which takes
 /// more than ten digits.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     if text.bytes().filter(u8::is_ascii_digit).count() > 10 {
         return None;
     }
@@ -319,6 +319,13 @@ impl Kinds {
     }
 
     fn find(&self, settings: &Settings<'_>) -> Option<(String, &Build)> {
+        if settings.value("kind").is_none() {
+            for key in settings.object.keys() {
+                if strsim::damerau_levenshtein(&key.to_lowercase(), "kind") <= 1 && key != "kind" {
+                    settings.error(key, "unknown key, did you mean \"kind\"?");
+                }
+            }
+        }
         let kind = settings.required_string("kind")?;
         if let Some(build) = self.0.get(kind.as_str()) {
             return Some((kind, build));

@@ -70,6 +70,17 @@ impl Plans {
         }
     }
 
+    /// The plan that an instance has, or a 400 that says what can be done if it has left the catalog.
+    pub fn find_own(&self, service_id: &str, plan_id: &str) -> Result<Offer<'_>, Error> {
+        self.lookup(service_id, plan_id).map_err(|_| {
+            Error::bad_request(format!(
+                "The plan {plan_id:?} of this service instance has left the broker's catalog: the instance can be \
+                 deleted, but not updated or bound. The operator can put the plan back into the catalog file, and \
+                 hide it from users in the platform."
+            ))
+        })
+    }
+
     /// The plan of a pair of ids, if it is (still) in the catalog.
     pub fn lookup(&self, service_id: &str, plan_id: &str) -> Result<Offer<'_>, Unknown> {
         let (service, plan) = self.catalog.plan(service_id, plan_id)?;

@@ -1,5 +1,7 @@
 //! The operator's file. Splits the private adapter settings off the catalog, so that they cannot be served.
 
+mod duplicates;
+
 use super::finding::{Findings, misspelling};
 use super::{Catalog, Service, check};
 
@@ -62,6 +64,7 @@ pub fn parse(
             return (None, findings);
         }
     };
+    duplicates::find(text, &mut findings);
     let adapters = split(&mut document, &mut findings);
     expand(&mut document, "", environment, &mut findings);
     check::check(&document, &mut findings);

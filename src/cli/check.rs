@@ -1,6 +1,6 @@
 //! `brokerlet check FILE`: whether a catalog file can be served, and how to register it.
 
-use super::load;
+use super::{load, print};
 use crate::adapter::Kinds;
 use crate::catalog::Service;
 use crate::catalog::finding::Severity;
@@ -13,7 +13,6 @@ use std::process::ExitCode;
 pub fn run(path: &Path, kinds: &Kinds) -> ExitCode {
     let environment = |name: &str| std::env::var(name).ok();
     let (offered, findings) = load(Some(path), kinds, &environment);
-    print!("{findings}");
     let file = path.display();
     let counts = format!(
         "{}, {}",
@@ -21,7 +20,7 @@ pub fn run(path: &Path, kinds: &Kinds) -> ExitCode {
         counted(findings.count(Severity::Warning), "warning")
     );
     let Some((catalog, _)) = offered else {
-        println!("{file}: {counts}");
+        print(&format!("{findings}{file}: {counts}\n"));
         return ExitCode::FAILURE;
     };
     let plans = catalog
@@ -29,12 +28,12 @@ pub fn run(path: &Path, kinds: &Kinds) -> ExitCode {
         .iter()
         .map(|service| service.plans.len())
         .sum();
-    println!(
-        "{file}: {counts}; offers {} with {}",
+    print(&format!(
+        "{findings}{file}: {counts}; offers {} with {}\n{}",
         counted(catalog.services().len(), "service"),
-        counted(plans, "plan")
-    );
-    print!("{}", register(catalog.services()));
+        counted(plans, "plan"),
+        register(catalog.services())
+    ));
     ExitCode::SUCCESS
 }
 

@@ -13,7 +13,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Largest request body, in bytes.
+/// Largest request body, in bytes, unless something else is said.
 pub const MAX_BODY: u64 = 1024 * 1024;
 
 /// Answers requests. Shared by all workers.
@@ -22,6 +22,7 @@ pub struct Dispatcher {
     credentials: Credentials,
     /// The Last-Modified of the catalog, in HTTP's words.
     catalog_modified: String,
+    max_body: u64,
 }
 
 /// What the log says of a request beside its answer. Nothing in it is secret.
@@ -42,7 +43,18 @@ impl Dispatcher {
             broker,
             credentials,
             catalog_modified,
+            max_body: MAX_BODY,
         }
+    }
+
+    /// With another limit for bodies, in bytes.
+    pub fn with_max_body(self, max_body: u64) -> Dispatcher {
+        Dispatcher { max_body, ..self }
+    }
+
+    /// Whether the value of an `Authorization` header is that of a platform.
+    pub fn authorizes(&self, authorization: Option<&str>) -> bool {
+        self.credentials.accept(authorization)
     }
 
     /// Answers one request and returns the line that the log has about it; the caller adds how long it took.
@@ -96,10 +108,7 @@ impl Dispatcher {
             return self.health(request.method);
         }
         note.route = "-";
-        if !self
-            .credentials
-            .accept(request.headers.get("Authorization"))
-        {
+        if !self.authorizes(request.headers.get("Authorization")) {
             return Ok(unauthorized());
         }
         version::check(request.headers.get(version::HEADER))?;
@@ -148,11 +157,11 @@ impl Dispatcher {
             ("GET" | "HEAD", BindingOperation(instance, id)) => {
                 broker.poll_binding(instance, id, service_id, plan_id, operation)
             }
-            ("PUT", Instance(id)) => broker.provision(id, &read_body(request)?, caller),
+            ("PUT", Instance(id)) => broker.provision(id, &self.read_body(request)?, caller),
             ("GET" | "HEAD", Instance(id)) => broker.fetch_instance(id, service_id, plan_id),
-            ("PATCH", Instance(id)) => broker.update(id, &read_body(request)?, caller),
+            ("PATCH", Instance(id)) => broker.update(id, &self.read_body(request)?, caller),
             ("PUT", Binding(instance, id)) => {
-                broker.bind(instance, id, &read_body(request)?, caller)
+                broker.bind(instance, id, &self.read_body(request)?, caller)
             }
             ("GET" | "HEAD", Binding(instance, id)) => {
                 broker.fetch_binding(instance, id, service_id, plan_id)
@@ -206,6 +215,31 @@ impl Dispatcher {
             Body::Owned(br#"{"status":"ok"}"#.to_vec()),
             "healthy",
         ))
+    }
+
+    fn read_body(&self, request: &mut Request<'_>) -> Result<Vec<u8>, Error> {
+        let max_body = self.max_body;
+        let too_large = || {
+            Error::new(
+                413,
+                format!("The request body is larger than {max_body} bytes."),
+            )
+        };
+        let declared = request.content_length;
+        if declared.is_some_and(|length| length > max_body) {
+            return Err(too_large());
+        }
+        let mut body = Vec::with_capacity(declared.unwrap_or(0) as usize);
+        let incomplete = || Error::bad_request("The request body ended before it was complete.");
+        (&mut *request.body)
+            .take(max_body + 1)
+            .read_to_end(&mut body)
+            .map_err(|_| incomplete())?;
+        match body.len() as u64 {
+            length if length > max_body => Err(too_large()),
+            length if declared.is_some_and(|declared| length < declared) => Err(incomplete()),
+            _ => Ok(body),
+        }
     }
 }
 
@@ -301,30 +335,6 @@ fn unauthorized() -> Reply {
 fn method_not_allowed(allowed: &'static str) -> Reply {
     let error = Error::new(405, format!("This path allows {allowed} only."));
     Reply::from(error).with_header("Allow", allowed)
-}
-
-fn read_body(request: &mut Request<'_>) -> Result<Vec<u8>, Error> {
-    let too_large = || {
-        Error::new(
-            413,
-            format!("The request body is larger than {MAX_BODY} bytes."),
-        )
-    };
-    let declared = request.content_length;
-    if declared.is_some_and(|length| length > MAX_BODY) {
-        return Err(too_large());
-    }
-    let mut body = Vec::with_capacity(declared.unwrap_or(0) as usize);
-    let incomplete = || Error::bad_request("The request body ended before it was complete.");
-    (&mut *request.body)
-        .take(MAX_BODY + 1)
-        .read_to_end(&mut body)
-        .map_err(|_| incomplete())?;
-    match body.len() as u64 {
-        length if length > MAX_BODY => Err(too_large()),
-        length if declared.is_some_and(|declared| length < declared) => Err(incomplete()),
-        _ => Ok(body),
-    }
 }
 
 /// HTTP dates have whole seconds.

@@ -4,13 +4,26 @@
 
 pub mod auth;
 pub mod dispatch;
+pub mod gate;
 pub mod identity;
 pub mod reply;
 pub mod server;
 pub mod target;
+mod tray;
 pub mod version;
 
 use std::io::Read;
+
+/// The header fields that are read behind the gate; it passes on no others.
+pub const FORWARDED: [&str; 7] = [
+    "Authorization",
+    version::HEADER,
+    identity::ORIGINATING,
+    identity::REQUEST,
+    identity::VCAP_REQUEST,
+    "If-None-Match",
+    "If-Modified-Since",
+];
 
 /// A request as the dispatcher sees it.
 pub struct Request<'a> {
@@ -35,6 +48,10 @@ impl<'a> Headers<'a> {
 
     /// The value of the first field of this name, without white space around it.
     pub fn get(&self, name: &str) -> Option<&'a str> {
+        debug_assert!(
+            name == server::GATE || FORWARDED.contains(&name),
+            "the gate does not pass {name} on"
+        );
         self.0
             .iter()
             .find(|(field, _)| field.eq_ignore_ascii_case(name))

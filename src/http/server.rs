@@ -1,120 +1,201 @@
 //! The blocking request loop, its workers, and the graceful stop.
 //!
 //! tiny_http accepts connections and reads requests on threads of its own and puts them into one queue. Each worker
-//! takes one request after the other, has the dispatcher answer it, and sends the answer.
+//! takes one request after the other, and has the dispatcher answer it. Requests come from the [`gate`](super::gate), which
+//! is in front on a private socket; it gets the answer as a value, on a tray, and knows best how to send it.
 
 use super::dispatch::Dispatcher;
 use super::reply::{Body, Reply};
+use super::tray::Tray;
 use super::{Headers, Request};
 use crate::broker::error::Error;
 use crate::log;
 
+use std::collections::HashMap;
 use std::io::{self, Cursor};
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::mem::ManuallyDrop;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
+use subtle::ConstantTimeEq;
+
+/// The field in which the gate says who the client is. Its value begins with the key that only the gate knows, and the
+/// number of the tray on which it expects the answer. Short, since tiny_http reads byte by byte.
+pub const GATE: &str = "Gate";
+
+/// Stack of a worker. A request nests as deeply as its JSON may.
+const STACK: usize = 512 * 1024;
 
 /// A server at work.
 pub struct Server {
     shared: Arc<Shared>,
     /// The listening socket, held here too so that it can be closed while requests are worked on.
-    listener: TcpListener,
-    address: SocketAddr,
-    workers: Vec<JoinHandle<()>>,
-    ended: Receiver<()>,
+    listener: OwnedFd,
+    /// How many workers there have ever been, for their names.
+    started: AtomicUsize,
 }
 
 struct Shared {
-    http: tiny_http::Server,
-    dispatcher: Dispatcher,
+    /// Not dropped: tiny_http would connect to itself to end a thread that has ended already, and panics where its socket
+    /// has an abstract name.
+    http: ManuallyDrop<tiny_http::Server>,
+    dispatcher: Arc<Dispatcher>,
+    /// What the gate proves itself with; without a gate everything is served.
+    key: Option<String>,
     stopping: AtomicBool,
+    trays: Mutex<HashMap<u64, Arc<Tray>>>,
+    /// The workers that there are.
+    workers: Mutex<usize>,
+    ended: Condvar,
+    broken: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Server {
-    /// Serves on a listening socket with this many workers. `broken` is called if the server can accept no more
-    /// connections: it has to be stopped then.
-    pub fn start(
-        listener: TcpListener,
-        dispatcher: Dispatcher,
-        workers: usize,
-        broken: impl Fn() + Send + Clone + 'static,
-    ) -> io::Result<Server> {
-        let address = listener.local_addr()?;
-        let http = tiny_http::Server::from_listener(listener.try_clone()?, None)
-            .map_err(io::Error::other)?;
-        let shared = Arc::new(Shared {
-            http,
-            dispatcher,
-            stopping: AtomicBool::new(false),
-        });
-        let (ending, ended) = channel();
-        let workers = (0..workers)
-            .map(|n| {
-                let (shared, broken, ending) = (shared.clone(), broken.clone(), ending.clone());
-                thread::Builder::new()
-                    .name(format!("worker-{n}"))
-                    .spawn(move || work(&shared, &broken, &ending))
-            })
-            .collect::<io::Result<Vec<_>>>()?;
+    /// Listens on a socket; [`Server::add_worker`] adds those who serve. Where there is a `key`, requests whose field
+    /// [`GATE`] does not begin with it are refused. `broken` is called if tiny_http can accept no more connections; those
+    /// that it has go on.
+    pub fn start<L>(
+        listener: L,
+        dispatcher: Arc<Dispatcher>,
+        key: Option<String>,
+        broken: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Server>
+    where
+        L: Into<tiny_http::Listener> + AsFd,
+    {
+        let copy = listener.as_fd().try_clone_to_owned()?;
+        let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         Ok(Server {
-            shared,
-            listener,
-            address,
-            workers,
-            ended,
+            shared: Arc::new(Shared {
+                http: ManuallyDrop::new(http),
+                dispatcher,
+                key,
+                stopping: AtomicBool::new(false),
+                trays: Mutex::default(),
+                workers: Mutex::new(0),
+                ended: Condvar::new(),
+                broken: Box::new(broken),
+            }),
+            listener: copy,
+            started: AtomicUsize::new(0),
         })
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Starts one more worker.
+    pub fn add_worker(&self) -> io::Result<()> {
+        let shared = self.shared.clone();
+        let n = self.started.fetch_add(1, Ordering::Relaxed);
+        let mut workers = self.shared.workers();
+        thread::Builder::new()
+            .name(format!("worker-{n}"))
+            .stack_size(STACK)
+            .spawn(move || work(&shared))?;
+        *workers += 1;
+        Ok(())
+    }
+
+    /// A new tray for the answers to one request after the other, and its number.
+    pub fn add_tray(&self) -> (u64, Arc<Tray>) {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let tray = Arc::new(Tray::default());
+        self.shared.trays().insert(number, tray.clone());
+        (number, tray)
+    }
+
+    pub fn remove_tray(&self, number: u64) {
+        self.shared.trays().remove(&number);
+    }
+
+    /// Makes sure that somebody serves. True if nobody did.
+    pub fn revive(&self) -> io::Result<bool> {
+        let nobody = *self.shared.workers() == 0;
+        if nobody {
+            self.add_worker()?;
+        }
+        Ok(nobody)
+    }
+
+    /// Ends one worker, once it has nothing to do.
+    pub fn retire_worker(&self) {
+        self.shared.http.unblock();
     }
 
     /// Stops accepting, lets the requests in flight finish within `limit`, and ends the workers. Returns false if some did
     /// not finish.
-    pub fn stop(self, limit: Duration) -> bool {
+    pub fn stop(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        // Ends tiny_http's accept loop; connections that exist go on.
-        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
-        for _ in &self.workers {
-            self.shared.http.unblock();
-        }
-        for _ in &self.workers {
-            let left = end.saturating_duration_since(Instant::now());
-            if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(left) {
+        self.release();
+        let mut workers = self.shared.workers();
+        while *workers > 0 {
+            let Some(left) = end.checked_duration_since(Instant::now()) else {
                 return false;
-            }
-        }
-        for worker in self.workers {
-            // A worker does not panic; if it did, its requests have ended with it.
-            let _ = worker.join();
+            };
+            workers = self
+                .shared
+                .ended
+                .wait_timeout(workers, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         true
+    }
+
+    /// Ends tiny_http's accept loop.
+    pub(super) fn close(&self) {
+        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
+    }
+
+    /// Ends tiny_http's accept loop, while connections that exist go on, and has each worker end once the requests that are
+    /// queued by now are answered.
+    fn release(&self) {
+        if self.shared.stopping.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.close();
+        for _ in 0..*self.shared.workers() {
+            self.shared.http.unblock();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Shared {
+    fn trays(&self) -> MutexGuard<'_, HashMap<u64, Arc<Tray>>> {
+        self.trays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn workers(&self) -> MutexGuard<'_, usize> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The loop of one worker.
-fn work(shared: &Shared, broken: &impl Fn(), ending: &Sender<()>) {
+fn work(shared: &Shared) {
     let mut head = Head::default();
-    while let Some(request) = next(shared, broken) {
+    while let Some(request) = next(shared) {
         // tiny_http panics when some connections are reset early; that costs this answer and nothing else.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            serve(&shared.dispatcher, request, &mut head)
-        }));
+        let _ = catch_unwind(AssertUnwindSafe(|| serve(shared, request, &mut head)));
     }
-    let _ = ending.send(());
+    *shared.workers() -= 1;
+    shared.ended.notify_all();
 }
 
 /// The next request; `None` when the server stops. What is waiting in the queue by then is still answered.
-fn next(shared: &Shared, broken: &impl Fn()) -> Option<tiny_http::Request> {
+fn next(shared: &Shared) -> Option<tiny_http::Request> {
     loop {
         match shared.http.recv() {
             Ok(request) => return Some(request),
-            // Unblocked, by `stop`: tiny_http's queue is in order, so nothing that came before is left.
+            // Unblocked: tiny_http's queue is in order, so nothing that came before is left.
             Err(error) if error.raw_os_error().is_none() => return None,
             // tiny_http's accept loop has ended, as it is to when the server stops.
             Err(_) if shared.stopping.load(Ordering::SeqCst) => {}
@@ -122,24 +203,39 @@ fn next(shared: &Shared, broken: &impl Fn()) -> Option<tiny_http::Request> {
                 log::error("accept_failed")
                     .with("error", &error.to_string())
                     .send();
-                broken();
+                (shared.broken)();
             }
         }
     }
 }
 
-fn serve(dispatcher: &Dispatcher, mut received: tiny_http::Request, head: &mut Head) {
+fn serve(shared: &Shared, mut received: tiny_http::Request, head: &mut Head) {
     let started = Instant::now();
     head.copy(&received);
-    let content_length = received.body_length().map(|length| length as u64);
+    let headers = head.headers();
+    let Some(visitor) = admitted(shared.key.as_deref(), headers.get(GATE)) else {
+        // An error when responding means that whoever asked has gone.
+        return drop(received.respond(tiny_http::Response::empty(403)));
+    };
+    let tray = visitor
+        .tray
+        .and_then(|number| shared.trays().get(&number).cloned());
+    let owed = tray.as_ref().map(|tray| tray.owe());
+    if visitor.is_gate() {
+        drop(received.into_writer());
+        return owed.into_iter().for_each(|owed| {
+            owed.put(Reply::new(204, Body::Owned(Vec::new()), "probed"));
+        });
+    }
+    let declared = received.body_length().map(|length| length as u64);
     let mut request = Request {
         method: head.method(),
         target: head.target(),
-        headers: head.headers(),
-        content_length,
+        headers,
+        content_length: visitor.too_large.or(declared),
         body: received.as_reader(),
     };
-    let handled = catch_unwind(AssertUnwindSafe(|| dispatcher.handle(&mut request)));
+    let handled = catch_unwind(AssertUnwindSafe(|| shared.dispatcher.handle(&mut request)));
     let (reply, line) = handled.unwrap_or_else(|_| {
         let error = Error::new(
             500,
@@ -148,10 +244,54 @@ fn serve(dispatcher: &Dispatcher, mut received: tiny_http::Request, head: &mut H
         let line = log::error("request").with("status", error.status).with("outcome", "panic");
         (Reply::from(error).with_header("Content-Type", "application/json"), line)
     });
-    // An error here means that the client has gone.
-    let _ = received.respond(response(reply));
-    line.with("duration_us", started.elapsed().as_micros() as u64)
+    match owed {
+        Some(owed) => {
+            // Nothing is written there, but tiny_http goes on to the next request.
+            drop(received.into_writer());
+            owed.put(reply);
+        }
+        None => drop(received.respond(response(reply))),
+    }
+    line.with("client", visitor.client)
+        .with("proto", visitor.proto)
+        .with("duration_us", started.elapsed().as_micros() as u64)
         .send();
+}
+
+/// What the gate says of a request, in the words of the field [`GATE`] after the key. Without a gate nothing is said.
+#[derive(Default)]
+struct Visitor<'a> {
+    tray: Option<u64>,
+    /// The client's address; absent where the gate itself wants to know whether anybody is here.
+    client: Option<&'a str>,
+    /// `https` or `http`, where it is known, else `-`.
+    proto: Option<&'a str>,
+    /// The body is of this size at least, and was withheld as too large.
+    too_large: Option<u64>,
+}
+
+impl Visitor<'_> {
+    fn is_gate(&self) -> bool {
+        self.tray.is_some() && self.client.is_none()
+    }
+}
+
+/// `None` for a request that did not come through the gate.
+fn admitted<'a>(key: Option<&str>, field: Option<&'a str>) -> Option<Visitor<'a>> {
+    let Some(key) = key else {
+        return Some(Visitor::default());
+    };
+    let mut words = field?.split(' ');
+    let given = words.next().unwrap_or_default();
+    if !bool::from(given.as_bytes().ct_eq(key.as_bytes())) {
+        return None;
+    }
+    Some(Visitor {
+        tray: words.next().and_then(|number| number.parse().ok()),
+        client: words.next(),
+        proto: words.next().filter(|proto| *proto != "-"),
+        too_large: words.next().and_then(|size| size.parse().ok()),
+    })
 }
 
 fn response(reply: Reply) -> tiny_http::Response<Cursor<Body>> {

@@ -403,9 +403,7 @@ impl Shelf {
     pub fn broker_offering(&self, plans: &[&'static str], fake: &Fake) -> Api {
         let cut = Arc::new(AtomicBool::new(false));
         let store = Handle(self.clone(), cut.clone());
-        let broker = Broker::new(offer(plans, fake), Box::new(store));
-        broker.recover().unwrap();
-        Api(broker, cut)
+        Api(broker_on(Box::new(store), plans, fake), cut)
     }
 
     /// So many commits succeed from now on, then so many fail, then all succeed again.
@@ -476,6 +474,12 @@ impl Store for Shelf {
     fn describe(&self) -> String {
         "shelf".to_owned()
     }
+}
+
+fn broker_on(store: Box<dyn Store>, plans: &[&'static str], fake: &Fake) -> Arc<Broker> {
+    let broker = Broker::new(offer(plans, fake), store);
+    broker.recover().unwrap();
+    broker
 }
 
 /// The shelf as one broker sees it, until that is killed.
@@ -574,6 +578,21 @@ impl Answered {
 }
 
 impl Api {
+    /// A broker on a store that is not a shelf; it has recovered.
+    pub fn on(store: Box<dyn Store>, fake: &Fake) -> Api {
+        Api(broker_on(store, &PLANS, fake), Arc::default())
+    }
+
+    /// Stops the broker and waits until its last thread has let go of the store.
+    pub fn close(self, finish: Instant, end: Instant) {
+        assert!(self.0.stop(finish, end));
+        let end = Instant::now() + PATIENCE;
+        while Arc::strong_count(&self.0) > 1 {
+            assert!(Instant::now() < end, "a thread still holds the broker");
+            thread::yield_now();
+        }
+    }
+
     /// Ends the broker as kill -9 does: it reads and writes nothing any more. Calls of adapters are not ended.
     pub fn kill(self) {
         self.1.store(true, Ordering::SeqCst);

@@ -89,6 +89,8 @@ impl Setup {
             .env("BROKER_USERNAME", USERNAME)
             .env("BROKER_PASSWORD", PASSWORD)
             .env("BROKER_ADDRESS", "127.0.0.1")
+            // Tests try as many wrong passwords as they like.
+            .env("BROKER_LOGIN_RATE", "0")
             .env("PORT", "0");
         Setup { folder, command }
     }

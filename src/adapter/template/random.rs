@@ -66,7 +66,7 @@ fn draw(length: usize) -> Result<String, Failure> {
     const FAIR: u8 = (256 / ALPHABET.len() * ALPHABET.len()) as u8;
     let (mut drawn, mut bytes) = (String::with_capacity(length), [0; 64]);
     while drawn.len() < length {
-        getrandom::fill(&mut bytes).map_err(|error| {
+        crate::random::fill(&mut bytes).map_err(|error| {
             Failure::unavailable("no random values can be drawn now")
                 .with_detail(format!("the system's random generator: {error}"))
         })?;

@@ -162,7 +162,9 @@ impl Broker {
                 &instance.plan_id,
             ));
         }
-        let offer = self.plans.find(&instance.service_id, &instance.plan_id)?;
+        let offer = self
+            .plans
+            .find_own(&instance.service_id, &instance.plan_id)?;
         if !offer.plan.is_bindable() {
             return Err(Error::bad_request(format!(
                 "plan_id: service instances of plan {:?} cannot be bound; the plan is not bindable.",

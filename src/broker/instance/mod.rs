@@ -176,7 +176,11 @@ impl Broker {
         changes: Changes,
     ) -> Result<(), Error> {
         let plan_id = request.plan_id.as_deref().unwrap_or(&instance.plan_id);
-        let offer = self.plans.find(&instance.service_id, plan_id)?;
+        let offer = if plan_id == instance.plan_id {
+            self.plans.find_own(&instance.service_id, plan_id)?
+        } else {
+            self.plans.find(&instance.service_id, plan_id)?
+        };
         if changes.plan {
             let (plan, updateable) =
                 match self.plans.lookup(&instance.service_id, &instance.plan_id) {

@@ -71,6 +71,41 @@ fn json_nested_without_end_is_an_error() {
 }
 
 #[test]
+fn a_key_that_stands_twice_is_an_error_with_its_place() {
+    let text = r#"{"services": [{
+        "name": "s", "id": "s-id", "description": "d", "bindable": true, "id": "s-id",
+        "plans": [
+            {"name": "p", "id": "p-id", "description": "d", "free": true, "fre\u0065": false, "free": true,
+             "metadata": {"bullets": [], "costs": [{"unit": "m", "amount": {"eur": 1, "eur": -1.5}, "unit": null}]}},
+            {"name": "q", "id": "q-id", "description": "d",
+             "adapter": {"kind": "shared", "binding": {"credentials": {"a": "x", "A": "y", "a": "geheim"}}}}
+        ]
+    }], "\"": [[], [{"": 1, "": 2}]]}"#;
+    let (_, found) = load(text);
+    let found: Vec<_> = found.iter().filter(|line| line.contains("once")).collect();
+    let wanted = [
+        "\"[1][0].",
+        "services[0].id",
+        "services[0].plans[0].free",
+        "services[0].plans[0].metadata.costs[0].amount.eur",
+        "services[0].plans[0].metadata.costs[0].unit",
+        "services[0].plans[1].adapter.binding.credentials.a",
+    ];
+    let wanted = wanted.map(|place| {
+        format!("error: {place}: found more than once in the same object, wanted once")
+    });
+    assert_eq!(found, wanted.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_key_may_stand_in_as_many_objects_as_it_likes() {
+    let (_, found) = load(&edited(|service| {
+        service["metadata"] = json!({"id": [{"id": 1}, {"id": 2}], "name": {"name": "x"}});
+    }));
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
 fn a_byte_order_mark_is_skipped() {
     let (loaded, found) = load(&format!("\u{feff}{}", document()));
     assert!(loaded.is_some(), "{found:?}");

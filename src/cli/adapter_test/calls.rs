@@ -77,7 +77,7 @@ impl Operation {
 
 fn random() -> Result<String, Failure> {
     let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
+    crate::random::fill(&mut bytes)
         .map_err(|error| Failure::failed(format!("the system gives no random numbers: {error}")))?;
     Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
 }

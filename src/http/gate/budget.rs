@@ -1,0 +1,90 @@
+//! Memory that all bodies share.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// A number of bytes that can be lent out.
+#[derive(Debug)]
+pub struct Budget {
+    total: usize,
+    free: Mutex<usize>,
+    returned: Condvar,
+}
+
+/// Bytes that are lent out until this is dropped.
+#[derive(Debug)]
+pub struct Share<'b> {
+    budget: &'b Budget,
+    bytes: usize,
+}
+
+impl Budget {
+    pub fn new(total: usize) -> Budget {
+        Budget {
+            total,
+            free: Mutex::new(total),
+            returned: Condvar::new(),
+        }
+    }
+
+    fn free(&self) -> MutexGuard<'_, usize> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lends out so many bytes, or all that there are, as soon as they are free. `None` if they are not by the deadline.
+    pub fn take(&self, bytes: usize, deadline: Instant) -> Option<Share<'_>> {
+        let bytes = bytes.min(self.total);
+        let mut free = self.free();
+        while *free < bytes {
+            let left = deadline.checked_duration_since(Instant::now())?;
+            free = self
+                .returned
+                .wait_timeout(free, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        *free -= bytes;
+        Some(Share {
+            budget: self,
+            bytes,
+        })
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        *self.budget.free() += self.bytes;
+        self.budget.returned.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_is_lent_out_comes_back() {
+        let budget = Budget::new(10);
+        let soon = || Instant::now() + Duration::from_millis(5);
+        let first = budget.take(6, soon()).unwrap();
+        assert!(budget.take(5, soon()).is_none());
+        let second = budget.take(4, soon()).unwrap();
+        drop(first);
+        let third = budget.take(6, soon()).unwrap();
+        drop((second, third));
+        assert!(budget.take(1000, soon()).is_some());
+    }
+
+    #[test]
+    fn whoever_waits_is_served_when_there_is_enough() {
+        let budget = Budget::new(10);
+        let far = Instant::now() + Duration::from_secs(60);
+        let taken = budget.take(10, far).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| budget.take(10, far).is_some());
+            drop(taken);
+            assert!(waiting.join().unwrap());
+        });
+    }
+}

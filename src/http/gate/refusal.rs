@@ -1,0 +1,84 @@
+//! What the log says of those who were refused.
+
+use crate::log;
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Lines about refused requests in the log each second; the next one counts those left out.
+const LINES: u32 = 10;
+
+/// Logs refused requests, but no flood of them.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    began: Option<Instant>,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Refusals {
+    /// One line about a client that was refused, if there have not been too many.
+    pub fn log(&self, client: IpAddr, status: Option<u16>, reason: &str) {
+        let Some(left_out) = self.admit(Instant::now()) else {
+            return;
+        };
+        log::warn("request_refused")
+            .with("client", &client.to_string())
+            .with("status", status.map(u64::from))
+            .with("reason", reason)
+            .with("left_out", (left_out > 0).then_some(left_out))
+            .send();
+    }
+
+    /// One line about something that there is too little of.
+    pub fn shortage(&self, text: &str) {
+        let Some(left_out) = self.admit(Instant::now()) else {
+            return;
+        };
+        log::error("shortage")
+            .with("error", text)
+            .with("left_out", (left_out > 0).then_some(left_out))
+            .send();
+    }
+
+    /// How many lines were left out since the last one, if there may be another.
+    fn admit(&self, now: Instant) -> Option<u64> {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = window
+            .began
+            .is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1));
+        if over {
+            window.began = Some(now);
+            window.lines = 0;
+        }
+        if window.lines == LINES {
+            window.left_out += 1;
+            return None;
+        }
+        window.lines += 1;
+        Some(std::mem::take(&mut window.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_gives_few_lines_and_a_count() {
+        let (refusals, now) = (Refusals::default(), Instant::now());
+        let admitted = |at| {
+            (0..1000)
+                .filter_map(|_| refusals.admit(at))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(admitted(now), [0; LINES as usize]);
+        let next = admitted(now + Duration::from_secs(1));
+        assert_eq!(next.len(), LINES as usize);
+        assert_eq!(next[0], 1000 - u64::from(LINES));
+    }
+}

@@ -1,0 +1,106 @@
+//! A client's socket under a deadline.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// The shortest timeout that every system knows.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Reads and writes fail with [`ErrorKind::TimedOut`] once the deadline has passed, however little comes at a time.
+pub struct Socket<'s> {
+    stream: &'s TcpStream,
+    deadline: Instant,
+    /// The timeouts that are set on the socket. Setting one is a system call, so it is left alone while it will do.
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+}
+
+impl<'s> Socket<'s> {
+    pub fn new(stream: &'s TcpStream) -> Socket<'s> {
+        Socket {
+            stream,
+            deadline: Instant::now(),
+            read_timeout: None,
+            write_timeout: None,
+        }
+    }
+
+    pub fn set_deadline(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
+    /// Waits for a first byte, which stays where it is. False at the end of the stream.
+    #[cfg(feature = "tls")]
+    pub fn peek(&mut self) -> io::Result<bool> {
+        self.read_with(|stream| Ok(stream.peek(&mut [0])? > 0))
+    }
+
+    fn read_with<T>(&mut self, mut read: impl FnMut(&TcpStream) -> io::Result<T>) -> io::Result<T> {
+        let stream = self.stream;
+        loop {
+            self.within(
+                |socket| &mut socket.read_timeout,
+                |timeout| stream.set_read_timeout(Some(timeout)),
+            )?;
+            match read(stream) {
+                Err(error) if is_again(&error) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Sees to it that the next call does not outlast the deadline by much.
+    fn within(
+        &mut self,
+        kept: fn(&mut Self) -> &mut Option<Duration>,
+        set: impl FnOnce(Duration) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let left = self
+            .deadline
+            .checked_duration_since(Instant::now())
+            .ok_or(ErrorKind::TimedOut)?
+            .max(SHORTEST);
+        let kept = kept(self);
+        // A shorter timeout only means that the deadline is looked at once more.
+        if !kept.is_some_and(|timeout| timeout <= left && timeout >= left / 2) {
+            set(left)?;
+            *kept = Some(left);
+        }
+        Ok(())
+    }
+}
+
+/// The timeout of one call has passed, which is not the deadline.
+fn is_again(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}
+
+impl Read for Socket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_with(|mut stream| stream.read(buffer))
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut stream = self.stream;
+        loop {
+            self.within(
+                |socket| &mut socket.write_timeout,
+                |timeout| stream.set_write_timeout(Some(timeout)),
+            )?;
+            match stream.write(bytes) {
+                Err(error) if is_again(&error) => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! Bytes to and from a client, in the clear or through TLS.
+
+use super::socket::Socket;
+
+use std::io::{self, Read, Write};
+use std::time::Instant;
+
+/// What a request is read from and its answer written to.
+pub enum Transport<'s> {
+    Plain(Socket<'s>),
+    #[cfg(feature = "tls")]
+    Tls(Box<super::tls::Stream<'s>>),
+}
+
+impl Transport<'_> {
+    /// The protocol, where it is worth telling.
+    pub fn proto(&self) -> Option<&'static str> {
+        match self {
+            Transport::Plain(_) => None,
+            #[cfg(feature = "tls")]
+            Transport::Tls(_) => Some("https"),
+        }
+    }
+
+    /// Reads and writes fail with [`io::ErrorKind::TimedOut`] after this.
+    pub fn set_deadline(&mut self, deadline: Instant) {
+        match self {
+            Transport::Plain(socket) => socket.set_deadline(deadline),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.sock.set_deadline(deadline),
+        }
+    }
+
+    /// Says that nothing more will be written, where the protocol has a word for it.
+    pub fn close(&mut self) {
+        match self {
+            Transport::Plain(_) => {}
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => {
+                stream.conn.send_close_notify();
+                // The client may have gone already.
+                let _ = stream.flush();
+            }
+        }
+    }
+}
+
+impl Read for Transport<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Transport::Plain(socket) => socket.read(buffer),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => match stream.read(buffer) {
+                // Clients that end the connection without saying so are as common as those that do.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+                result => result,
+            },
+        }
+    }
+}
+
+impl Write for Transport<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Transport::Plain(socket) => socket.write(bytes),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Transport::Plain(socket) => socket.flush(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.flush(),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Where a worker puts an answer for the connection that waits for it.
+
+use super::reply::Reply;
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Holds one answer at a time.
+#[derive(Debug, Default)]
+pub struct Tray {
+    content: Mutex<Content>,
+    filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+enum Content {
+    #[default]
+    Nothing,
+    Answer(Reply),
+    /// There will be no answer.
+    Lost,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Taken {
+    Answer(Reply),
+    /// Whoever worked on it has failed.
+    Lost,
+    /// Not yet known.
+    Nothing,
+}
+
+/// A tray that a worker is to put an answer into. If it is dropped before, the answer is lost.
+#[derive(Debug)]
+pub struct Owed<'t>(Option<&'t Tray>);
+
+impl Tray {
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn owe(&self) -> Owed<'_> {
+        Owed(Some(self))
+    }
+
+    /// Throws away what may be left from an earlier request.
+    pub fn clear(&self) {
+        *self.content() = Content::Nothing;
+    }
+
+    /// Waits for the answer, and takes it.
+    pub fn take(&self, until: Instant) -> Taken {
+        let mut content = self.content();
+        loop {
+            match std::mem::take(&mut *content) {
+                Content::Answer(reply) => return Taken::Answer(reply),
+                Content::Lost => return Taken::Lost,
+                Content::Nothing => {}
+            }
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                return Taken::Nothing;
+            };
+            content = self
+                .filled
+                .wait_timeout(content, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn fill(&self, with: Content) {
+        *self.content() = with;
+        self.filled.notify_one();
+    }
+}
+
+impl Owed<'_> {
+    pub fn put(mut self, reply: Reply) {
+        if let Some(tray) = self.0.take() {
+            tray.fill(Content::Answer(reply));
+        }
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        if let Some(tray) = self.0.take() {
+            tray.fill(Content::Lost);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::reply::Body;
+    use std::time::Duration;
+
+    #[test]
+    fn an_answer_is_taken_once() {
+        let tray = Tray::default();
+        assert!(matches!(tray.take(Instant::now()), Taken::Nothing));
+        tray.owe()
+            .put(Reply::new(201, Body::Owned(Vec::new()), "created"));
+        assert!(matches!(tray.take(Instant::now()), Taken::Answer(reply) if reply.status == 201));
+        assert!(matches!(tray.take(Instant::now()), Taken::Nothing));
+    }
+
+    #[test]
+    fn a_worker_that_fails_is_not_waited_for() {
+        let tray = Tray::default();
+        let far = Instant::now() + Duration::from_secs(60);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| matches!(tray.take(far), Taken::Lost));
+            drop(tray.owe());
+            assert!(waiting.join().unwrap());
+        });
+        drop(tray.owe());
+        tray.clear();
+        assert!(matches!(tray.take(Instant::now()), Taken::Nothing));
+    }
+}
