@@ -262,7 +262,7 @@ fn server() -> Fallible {
                 service,
                 plan,
                 &environment,
-                std::path::Path::new(""),
+                Path::new(""),
                 &mut findings,
             );
             fulfilments.insert(plan.id.clone(), built.ok_or("a plan cannot be fulfilled")?);
