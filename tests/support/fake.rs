@@ -219,7 +219,7 @@ impl Fake {
             let fails = told
                 .chaos
                 .as_mut()
-                .is_some_and(|state| random(state) % 4 == 0);
+                .is_some_and(|state| random(state).is_multiple_of(4));
             match order {
                 None if fails => Some(Order::Fail(Failure::failed("chaos"))),
                 order => order,
