@@ -1161,41 +1161,88 @@ fn requests_at_the_same_time_begin_one_operation() {
     assert_eq!(fake.told(), ["provision:i"]);
 }
 
-/// Creations and deletes of the same ids, as they come: whatever wins, adapters are called one at a time about an id, and
-/// in the end nothing is left in progress.
+/// Everything at once about the same few instances, and about every fourth call of an adapter fails: each answer is one
+/// that the specification allows, adapters are called one at a time about an id, what is on record is what is there, and
+/// in the end nothing is in progress.
 #[test]
-fn creations_and_deletes_at_the_same_time_come_to_an_end() {
-    let (fake, shelf, broker) = asynchronous();
-    fake.set_concurrency(3);
-    let (small, start) = (small(), Barrier::new(8));
-    thread::scope(|scope| {
-        for n in 0..8 {
-            let (broker, small, start) = (&broker, &small, &start);
-            scope.spawn(move || {
-                start.wait();
-                for round in 0..50 {
-                    let id = format!("i{}", (n + round) % 3);
-                    let answer = if (n + round / 3) % 2 == 0 {
-                        broker.provision(&id, small)
-                    } else {
-                        broker.deprovision(&id, "small")
-                    };
-                    assert!(matches!(answer.status, 200 | 202 | 410 | 422), "{answer:?}");
-                }
-            });
+fn everything_at_once_comes_to_an_end() {
+    for (seed, asynchronous) in [(1, &Kind::ALL[..]), (2, &Kind::ALL[..2]), (3, &[][..])] {
+        let (fake, shelf) = (Fake::default(), Shelf::new());
+        fake.set_async(asynchronous);
+        fake.set_concurrency(3);
+        fake.set_chaos(seed);
+        let broker = shelf.broker(&fake);
+        let start = Barrier::new(12);
+        thread::scope(|scope| {
+            for n in 0..12 {
+                let (broker, start) = (&broker, &start);
+                scope.spawn(move || {
+                    let mut state = seed * 100 + n;
+                    start.wait();
+                    for _ in 0..150 {
+                        do_something(broker, &mut state);
+                    }
+                });
+            }
+        });
+        fake.set_chaos(0);
+        assert_eq!(fake.overlaps(), [""; 0]);
+        for instance in ["i0", "i1", "i2"] {
+            broker.ended(|| broker.poll(instance));
+            let bindings = ["b0", "b1"].map(|id| format!("{instance}-{id}"));
+            for binding in &bindings {
+                broker.ended(|| broker.poll_binding(instance, binding));
+                let is_there = fake.made().contains(binding);
+                let fetched = broker.fetch_binding(instance, binding).status == 200;
+                assert_eq!(is_there, fetched, "{binding}");
+            }
+            let is_there = fake.made().iter().any(|made| made == instance);
+            assert_eq!(is_there, broker.fetch(instance).status == 200, "{instance}");
         }
-    });
-    for id in ["i0", "i1", "i2"] {
-        let ended = broker.ended(|| broker.poll(id));
-        assert!(matches!(ended.status, 200 | 404 | 410), "{ended:?}");
-        // What is on record is what is there.
-        let is_there = fake.made().iter().any(|made| made == id);
-        assert_eq!(is_there, ended.status == 200, "{id}: {ended:?}");
-        assert_eq!(is_there, broker.fetch(id).status == 200, "{id}");
+        // The platform can have everything removed, whatever became of it.
+        for instance in ["i0", "i1", "i2"] {
+            let answer = broker.deprovision(instance, "small");
+            assert!(matches!(answer.status, 200 | 202 | 410), "{answer:?}");
+            broker.ended(|| broker.poll(instance));
+            broker.deprovision(instance, "small").expect(410);
+        }
+        assert_eq!(fake.made(), [""; 0]);
     }
-    assert_eq!(fake.overlaps(), [""; 0]);
-    let open = shelf.open_operations().unwrap();
-    assert!(open.len() <= 3, "tombstones at most: {open:?}");
+}
+
+/// One request of any kind about one of three instances and their bindings, and what may be answered.
+fn do_something(broker: &Api, state: &mut u64) {
+    let mut pick = |n: u64| fake::random(state) % n;
+    let instance = format!("i{}", pick(3));
+    let binding = format!("{instance}-b{}", pick(2));
+    let (answer, allowed): (Answered, &[u16]) = match pick(8) {
+        0 | 1 => (
+            broker.provision(&instance, &small()),
+            &[200, 201, 202, 409, 422, 500],
+        ),
+        2 => {
+            let body = json!({ "parameters": { "a": pick(3) } });
+            (broker.update(&instance, &body), &[200, 202, 404, 422, 500])
+        }
+        3 => (
+            broker.deprovision(&instance, "small"),
+            &[200, 202, 410, 422, 500],
+        ),
+        4 => (
+            broker.bind(&instance, &binding, &bind()),
+            &[200, 201, 202, 404, 422, 500],
+        ),
+        5 => (
+            broker.unbind(&instance, &binding, "small"),
+            &[200, 202, 410, 422, 500],
+        ),
+        6 => (broker.poll(&instance), &[200, 404, 410]),
+        _ => (broker.fetch(&instance), &[200, 404, 422]),
+    };
+    assert!(allowed.contains(&answer.status), "{answer:?}");
+    if answer.status == 422 {
+        assert_eq!(answer.body["error"], "ConcurrencyError");
+    }
 }
 
 /// Thousands wait without a thread each.

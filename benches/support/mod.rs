@@ -78,6 +78,10 @@ impl Running {
         }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What /proc says of its memory, in kB: `VmRSS`, `VmHWM`.
     pub fn memory_kb(&self, field: &str) -> Fallible<u64> {
         memory_kb(&self.child.id().to_string(), field)

@@ -71,6 +71,8 @@ struct Told {
     asynchronous: Vec<Kind>,
     concurrency: Option<usize>,
     timeout: Option<Duration>,
+    /// The state of the generator that says which calls fail, if some are to.
+    chaos: Option<u64>,
     /// What there is outside the broker: ids of instances and bindings.
     made: BTreeSet<String>,
     /// The ids that a call is about right now, and those that two were about at once.
@@ -148,6 +150,11 @@ impl Fake {
         self.0.lock().unwrap().concurrency = Some(concurrency);
     }
 
+    /// About every fourth call without an order fails from now on; none does with 0.
+    pub fn set_chaos(&self, seed: u64) {
+        self.0.lock().unwrap().chaos = Some(seed).filter(|seed| *seed > 0);
+    }
+
     /// Operations that begin from now on may take so long.
     pub fn set_timeout(&self, timeout: Duration) {
         self.0.lock().unwrap().timeout = Some(timeout);
@@ -208,7 +215,15 @@ impl Fake {
         let order = {
             let mut told = self.0.lock().unwrap();
             told.calls.push(call);
-            told.orders.get_mut(operation).and_then(Vec::pop)
+            let order = told.orders.get_mut(operation).and_then(Vec::pop);
+            let fails = told
+                .chaos
+                .as_mut()
+                .is_some_and(|state| random(state).is_multiple_of(4));
+            match order {
+                None if fails => Some(Order::Fail(Failure::failed("chaos"))),
+                order => order,
+            }
         };
         match order {
             None => Ok(()),
@@ -227,6 +242,14 @@ impl Fake {
             }
         }
     }
+}
+
+/// The next number of a small generator (xorshift), for tests that want variety and not secrets.
+pub fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
 }
 
 fn listen(words: &Receiver<Word>, run: Run<'_>) -> Result<(), Failure> {

@@ -1,0 +1,239 @@
+//! Whether honest clients notice hostile ones. Against the real program, on the loopback interface only: platforms that
+//! send a request each few milliseconds, first alone and then beside hostile clients of every kind, and at the end what
+//! is left of it all. It stops by itself, and fails if a promise was broken.
+//!
+//! ```text
+//! cargo bench --bench soak                                       # two minutes
+//! cargo bench --bench soak -- --seconds 1800 --hostile 200 --honest 16
+//! ```
+
+mod honest;
+mod hostile;
+#[path = "../support/mod.rs"]
+mod support;
+
+use honest::{Latencies, Platform};
+use support::{Fallible, Folder, Running, broker};
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Stack of a client; there are hundreds.
+const STACK: usize = 256 * 1024;
+/// How many times as long the honest 99th percentile may be beside hostile clients.
+const WANTED_RATIO: f64 = 3.0;
+/// How long the broker may take to get rid of those who have gone: the longest of its times that are not for idle ones.
+const SETTLING: Duration = Duration::from_secs(20);
+/// What its memory may have grown by in the end, in kB: what allocators keep for the next time.
+const WANTED_GROWTH: u64 = 16 * 1024;
+
+fn main() -> Fallible<ExitCode> {
+    let (mut seconds, mut hostile, mut honest) = (120, 200, 16);
+    let mut dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    support::options(|name, value| {
+        match name {
+            "--seconds" => seconds = value.parse()?,
+            "--hostile" => hostile = value.parse()?,
+            "--honest" => honest = value.parse()?,
+            "--dir" => dir = value.into(),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    if seconds < 8 || hostile == 0 || honest == 0 {
+        return Err("--seconds: at least 8 are wanted; --hostile, --honest: at least 1".into());
+    }
+    let folder = Folder::new(&dir)?;
+    let program = Path::new(env!("CARGO_BIN_EXE_brokerlet"));
+    let broker = Running::start(broker(program, "memory"), &folder.file("log"))?;
+    let alone = Duration::from_secs(seconds / 4);
+    let beside = Duration::from_secs(seconds) - alone;
+
+    // Everything that is made when it is needed first, is made before the measurement.
+    run(broker.address, honest, 0, Duration::from_secs(1))?;
+    let before = Resources::of(&broker)?;
+    println!("before:             {before}");
+    let undisturbed = run(broker.address, honest, 0, alone)?;
+    println!("honest alone:       {undisturbed}");
+    let disturbed = run(broker.address, honest, hostile, beside)?;
+    println!("beside {hostile:>3} hostile: {disturbed}");
+    print!("{}", disturbed.deeds);
+    let peak = broker.memory_kb("VmHWM")?;
+    let after = settle(&broker, &before)?;
+    println!("after:              {after}, {peak} kB at the most");
+
+    let ratio = disturbed.latencies.percentile(99.0) / undisturbed.latencies.percentile(99.0);
+    let failed = undisturbed.failed + disturbed.failed;
+    let panics = fs::read_to_string(folder.file("log"))?
+        .matches(" event=panic ")
+        .count();
+    broker.stop()?;
+    let verdicts = [
+        (
+            failed == 0,
+            format!("honest requests that failed: {failed}; wanted: none"),
+        ),
+        (
+            ratio <= WANTED_RATIO,
+            format!(
+                "honest 99th percentile: {ratio:.2} times the undisturbed one; wanted: {WANTED_RATIO} at most"
+            ),
+        ),
+        (
+            after.threads <= before.threads + 2 && after.descriptors <= before.descriptors + 2,
+            format!(
+                "threads and descriptors left behind: {} and {}; wanted: none",
+                after.threads as i64 - before.threads as i64,
+                after.descriptors as i64 - before.descriptors as i64
+            ),
+        ),
+        (
+            after.resident <= before.resident + WANTED_GROWTH,
+            format!(
+                "memory left behind: {} kB; wanted: less than {WANTED_GROWTH}",
+                after.resident as i64 - before.resident as i64
+            ),
+        ),
+        (
+            panics == 0,
+            format!("panics in the log: {panics}; wanted: none"),
+        ),
+    ];
+    for (kept, text) in &verdicts {
+        println!("{} {text}", if *kept { "ok    " } else { "BROKEN" });
+    }
+    Ok(match verdicts.iter().all(|(kept, _)| *kept) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// What a phase has shown.
+struct Phase {
+    latencies: Latencies,
+    failed: u64,
+    /// Requests that were sent once more, since the broker had closed the idle connection.
+    again: u64,
+    deeds: String,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}, {} failed, {} on a second connection",
+            self.latencies, self.failed, self.again
+        )
+    }
+}
+
+/// Honest and hostile clients for so long.
+fn run(address: SocketAddr, honest: usize, hostile: usize, time: Duration) -> Fallible<Phase> {
+    static STARTED: AtomicU64 = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let deeds: Vec<AtomicU64> = hostile::KINDS.iter().map(|_| AtomicU64::new(0)).collect();
+    let mut phase = Phase {
+        latencies: Latencies::default(),
+        failed: 0,
+        again: 0,
+        deeds: String::new(),
+    };
+    let complaints = thread::scope(|scope| -> std::io::Result<Vec<String>> {
+        let mut platforms = Vec::new();
+        for _ in 0..honest {
+            let id = STARTED.fetch_add(1, Ordering::Relaxed);
+            let stop = &stop;
+            let work = move || {
+                let mut platform = Platform::new(address, id);
+                while !stop.load(Ordering::Relaxed) {
+                    platform.cycle(stop);
+                }
+                platform
+            };
+            platforms.push(
+                thread::Builder::new()
+                    .stack_size(STACK)
+                    .spawn_scoped(scope, work)?,
+            );
+        }
+        for n in 0..hostile {
+            let (stop, deeds) = (&stop, &deeds);
+            let work = move || hostile::work(address, n, stop, deeds);
+            thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, work)?;
+        }
+        let end = Instant::now() + time;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            thread::sleep(left);
+        }
+        stop.store(true, Ordering::Relaxed);
+        let mut complaints = Vec::new();
+        for platform in platforms {
+            let Ok(platform) = platform.join() else {
+                complaints.push("a client panicked".to_owned());
+                continue;
+            };
+            phase.latencies.add(platform.latencies);
+            phase.again += platform.again;
+            complaints.extend(platform.failures);
+        }
+        Ok(complaints)
+    })?;
+    phase.failed = complaints.len() as u64;
+    for complaint in complaints.iter().take(10) {
+        println!("  failed: {complaint}");
+    }
+    for ((name, _), count) in hostile::KINDS.iter().zip(&deeds) {
+        let count = count.load(Ordering::Relaxed);
+        phase.deeds += &format!("  {count:>8} times: {name}\n");
+    }
+    Ok(phase)
+}
+
+/// What a process takes up.
+struct Resources {
+    /// kB.
+    resident: u64,
+    threads: u64,
+    descriptors: u64,
+}
+
+impl Resources {
+    fn of(broker: &Running) -> Fallible<Resources> {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", broker.pid()))?.count();
+        Ok(Resources {
+            resident: broker.memory_kb("VmRSS")?,
+            threads: broker.memory_kb("Threads")?,
+            descriptors: descriptors as u64,
+        })
+    }
+}
+
+impl std::fmt::Display for Resources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} kB resident, {} threads, {} descriptors",
+            self.resident, self.threads, self.descriptors
+        )
+    }
+}
+
+/// Waits until threads and descriptors are as few as before, but not for ever.
+fn settle(broker: &Running, before: &Resources) -> Fallible<Resources> {
+    let end = Instant::now() + SETTLING;
+    loop {
+        let now = Resources::of(broker)?;
+        let settled = now.threads <= before.threads && now.descriptors <= before.descriptors;
+        if settled || Instant::now() > end {
+            return Ok(now);
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,184 @@
+//! Certificates at the start, and their replacement.
+
+use crate::client::Client;
+use crate::material::{Authority, Pair};
+use crate::support::{Broker, Setup};
+use crate::{setup, write};
+
+use std::fs;
+
+/// The start is refused, and the error names all of this.
+#[track_caller]
+fn refused(setup: Setup, names: &[&str]) {
+    let output = setup.run();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{text}");
+    for name in names {
+        assert!(text.contains(name), "{name:?} is not in {text:?}");
+    }
+    assert!(!text.contains("PRIVATE KEY"), "{text}");
+}
+
+fn pair(certificate: &str, key: &str) -> Pair {
+    Pair {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+    }
+}
+
+#[test]
+fn certificates_that_will_not_do_are_a_clear_error() {
+    let authority = Authority::new("ours");
+    let (one, two) = (authority.issue("localhost"), authority.issue("localhost"));
+    for (wrong, names) in [
+        (
+            authority.issue_for(2000, 2001),
+            &["cert.pem", "expired"][..],
+        ),
+        (
+            authority.issue_for(3000, 3001),
+            &["cert.pem", "not valid yet"],
+        ),
+        (pair(&one.certificate, &two.key), &["cert.pem", "key.pem"]),
+        (pair(&one.key, &one.key), &["cert.pem"]),
+        (pair(&one.certificate, &one.certificate), &["key.pem"]),
+        (pair("", &one.key), &["cert.pem"]),
+        (pair(&one.certificate, ""), &["key.pem"]),
+        (pair("no certificate", "no key"), &["cert.pem"]),
+        (pair(&one.certificate[..200], &one.key), &["cert.pem"]),
+    ] {
+        refused(setup(&wrong), names);
+    }
+    let garbled = one.certificate.replace('M', "N");
+    refused(setup(&pair(&garbled, &one.key)), &["cert.pem"]);
+}
+
+#[test]
+fn files_that_are_not_there_are_a_clear_error() {
+    let pair = Authority::new("ours").issue("localhost");
+    for (name, variable) in [
+        ("cert.pem", "BROKER_TLS_CERT"),
+        ("key.pem", "BROKER_TLS_KEY"),
+    ] {
+        let setup = setup(&pair);
+        fs::remove_file(setup.folder.path().join(name)).unwrap();
+        refused(setup, &[name]);
+        let missing = crate::setup(&pair).env(variable, "/nowhere/at-all.pem");
+        refused(missing, &["/nowhere/at-all.pem"]);
+    }
+    let setup = crate::setup(&pair).env("BROKER_TLS_CLIENT_CA", "/nowhere/clients.pem");
+    refused(setup, &["/nowhere/clients.pem"]);
+    let setup = crate::setup(&pair);
+    let file = setup.folder.file("clients.pem", &pair.key);
+    refused(setup.env("BROKER_TLS_CLIENT_CA", file), &["clients.pem"]);
+}
+
+#[test]
+fn one_file_without_the_other_is_a_clear_error() {
+    let pair = Authority::new("ours").issue("localhost");
+    for variable in ["BROKER_TLS_CERT", "BROKER_TLS_KEY"] {
+        refused(
+            setup(&pair).env(variable, ""),
+            &["BROKER_TLS_CERT", "BROKER_TLS_KEY"],
+        );
+    }
+}
+
+#[test]
+fn a_chain_is_sent_as_it_is_in_the_file() {
+    let authority = Authority::new("ours");
+    let mut pair = authority.issue("localhost");
+    pair.certificate += &authority.pem();
+    let broker = setup(&pair).start();
+    let mut client = Client::open(broker.address, &authority);
+    assert_eq!(client.certificate(), pair.der());
+    client.get_catalog().expect(200);
+}
+
+/// SIGHUP, with these files in the place of the ones before. Waits for this event, the `n`-th of its name.
+fn reload(broker: &Broker, pair: &Pair, event: &str, n: usize) {
+    let folder = broker.folder.path();
+    fs::write(folder.join("cert.pem"), &pair.certificate).unwrap();
+    fs::write(folder.join("key.pem"), &pair.key).unwrap();
+    broker.signal("HUP");
+    let wanted = format!("event={event}");
+    let end = std::time::Instant::now() + crate::client::PATIENCE;
+    while broker.printed().matches(&wanted).count() < n {
+        assert!(std::time::Instant::now() < end, "{}", broker.printed());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn new_connections_get_new_certificates_and_old_ones_go_on() {
+    let authority = Authority::new("ours");
+    let pairs: Vec<Pair> = (0..3).map(|_| authority.issue("localhost")).collect();
+    let broker = setup(&pairs[0]).start();
+    let mut clients = vec![Client::open(broker.address, &authority)];
+    for (n, pair) in pairs.iter().enumerate().skip(1) {
+        reload(&broker, pair, "certificates_reloaded", n);
+        clients.push(Client::open(broker.address, &authority));
+    }
+    for (client, pair) in clients.iter_mut().zip(&pairs) {
+        assert_eq!(client.certificate(), pair.der());
+        client.get_catalog().expect(200);
+    }
+}
+
+#[test]
+fn files_that_will_not_do_are_not_taken() {
+    let authority = Authority::new("ours");
+    let (first, other) = (authority.issue("localhost"), authority.issue("localhost"));
+    let broker = setup(&first).start();
+    let mut old = Client::open(broker.address, &authority);
+    for (n, wrong) in [
+        pair("", ""),
+        pair(&other.certificate, &first.key),
+        pair(&other.certificate[..100], &other.key),
+        authority.issue_for(2000, 2001),
+    ]
+    .iter()
+    .enumerate()
+    {
+        reload(&broker, wrong, "certificates_kept", n + 1);
+        old.get_catalog().expect(200);
+        let mut new = Client::open(broker.address, &authority);
+        assert_eq!(new.certificate(), first.der());
+        new.get_catalog().expect(200);
+    }
+    reload(&broker, &other, "certificates_reloaded", 1);
+    let new = Client::open(broker.address, &authority);
+    assert_eq!(new.certificate(), other.der());
+    for line in broker
+        .printed()
+        .lines()
+        .filter(|line| line.contains("certificates_kept"))
+    {
+        assert!(
+            line.contains("level=error") && line.contains(".pem"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn without_tls_a_signal_to_reload_changes_nothing() {
+    let broker = Setup::new().env("BROKER_STORE", "memory").start();
+    broker.signal("HUP");
+    broker.wait_for_print("event=reload");
+    broker.get("/v2/catalog").expect(200);
+}
+
+#[test]
+fn the_files_may_have_more_than_certificates() {
+    let authority = Authority::new("ours");
+    let issued = authority.issue("localhost");
+    // As some tools write it: text before, and everything in one file.
+    let all = format!("Issued for tests\n{}{}", issued.key, issued.certificate);
+    let setup = setup(&pair(&all, &all));
+    write(&setup, &pair(&all, &all));
+    let broker = setup.start();
+    Client::open(broker.address, &authority)
+        .get_catalog()
+        .expect(200);
+}
