@@ -54,14 +54,14 @@ pub fn main(kinds: Kinds) -> ExitCode {
     }
 }
 
-/// To standard output. A reader that has seen enough, as `head`, is no error.
-fn print(text: &str) {
-    _ = std::io::stdout().lock().write_all(text.as_bytes());
-}
-
 fn usage(complaint: &str) -> ExitCode {
     eprint!("brokerlet: {complaint}\n\n{USAGE}");
     ExitCode::from(EX_USAGE)
+}
+
+/// To standard output. A reader that has seen enough, as `head`, is no error.
+fn print(text: &str) {
+    _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 const USAGE: &str = "\

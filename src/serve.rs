@@ -19,7 +19,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::TcpListener;
 use std::process::ExitCode;
+#[cfg(feature = "tls")]
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,10 +33,10 @@ const EX_IOERR: u8 = 74;
 /// How long requests in flight and asynchronous operations may take to finish; Cloud Foundry kills 10 seconds after
 /// SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
-/// Descriptors for files, the state, programs and connections that wait.
-const RESERVED_DESCRIPTORS: usize = 192;
 /// How much of that is for adapters to come back early that have not finished by then.
 const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+/// Descriptors for files, the state, programs and connections that wait.
+const RESERVED_DESCRIPTORS: usize = 192;
 /// How long the last log lines may take.
 const FLUSH_LIMIT: Duration = Duration::from_millis(500);
 
@@ -130,7 +132,7 @@ fn run(kinds: &Kinds) -> Result<ExitCode, Refusal> {
             signal.and_then(signal_hook::low_level::signal_name),
         )
         .send();
-    if !stop(gate, broker) {
+    if !stop(gate, &broker) {
         log::warn("stopped")
             .with(
                 "message",
@@ -148,16 +150,30 @@ fn run(kinds: &Kinds) -> Result<ExitCode, Refusal> {
     })
 }
 
-/// Stops gate and broker together: requests wait for the broker, and it for adapters. Returns whether both are done.
-fn stop(gate: Gate, broker: Arc<Broker>) -> bool {
+/// Stops the gate, whose requests wait for the broker, and the broker, which waits for adapters: these are told to come
+/// back early when most of the time is over. Returns whether all are done.
+fn stop(gate: Gate, broker: &Broker) -> bool {
     broker.finish();
     let end = Instant::now() + STOP_LIMIT;
-    let stopping = thread::Builder::new()
+    let finish = end - CANCEL_LIMIT;
+    let left = |until: Instant| until.saturating_duration_since(Instant::now());
+    let (stopping, stopped) = channel();
+    let thread = thread::Builder::new()
         .name("stop".to_owned())
-        .spawn(move || broker.stop(end - CANCEL_LIMIT, end));
-    let served = gate.stop(STOP_LIMIT);
-    let worked = stopping.is_ok_and(|thread| thread.join().unwrap_or(false));
-    served && worked
+        .spawn(move || {
+            // Nobody listens any more if that took too long.
+            let _ = stopping.send(gate.stop(STOP_LIMIT));
+        });
+    if let Err(error) = thread {
+        log::error("no_thread")
+            .with("error", &error.to_string())
+            .send();
+    }
+    // As long as there are requests, more can begin.
+    let early = stopped.recv_timeout(left(finish));
+    let worked = broker.stop(finish, end);
+    let served = early.or_else(|_| stopped.recv_timeout(left(end)));
+    served.unwrap_or(false) && worked
 }
 
 /// What SIGHUP asks for: certificates that have been replaced.

@@ -7,13 +7,18 @@ mod support;
 
 use brokerlet::adapter::{Failure, Kind};
 use brokerlet::broker::Caller;
+use brokerlet::http::auth::Credentials;
+use brokerlet::http::dispatch::Dispatcher;
+use brokerlet::http::gate::{Gate, Settings};
 use brokerlet::store::Store;
+use brokerlet::store::file::File;
 use fake::{Answered, Api, Fake, Held, SERVICE, Shelf};
 use serde_json::{Value, json};
+use std::net::TcpListener;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::merged;
+use support::{Folder, PASSWORD, Request as HttpRequest, USERNAME, merged};
 
 fn small() -> Value {
     support::provision(SERVICE, "small")
@@ -891,6 +896,30 @@ fn a_stop_takes_back_a_synchronous_request_that_does_not_finish() {
     assert_eq!(fake.told(), ["provision:i", "deprovision:i"]);
 }
 
+/// The same for what was cut off before, and is being settled when the stop comes.
+#[test]
+fn a_stop_reaches_what_is_being_settled() {
+    let (fake, shelf) = (Fake::default(), Shelf::new());
+    let broker = shelf.broker(&fake);
+    shelf.fail(1, 1);
+    broker.provision("i", &small()).expect(503);
+    let held = fake.hold("deprovision");
+    thread::scope(|scope| {
+        let request = scope.spawn(|| broker.provision("i", &small()));
+        held.entered();
+        let now = Instant::now();
+        assert!(broker.0.stop(now, now + Duration::from_secs(20)));
+        request.join().unwrap().expect(500);
+    });
+    drop(broker);
+    let broker = shelf.broker(&fake);
+    broker.poll("i").expect(404);
+    assert_eq!(
+        fake.told(),
+        ["provision:i", "deprovision:i", "deprovision:i"]
+    );
+}
+
 #[test]
 fn a_stop_that_an_adapter_ignores_says_so() {
     let (fake, _, broker) = asynchronous();
@@ -1025,6 +1054,87 @@ fn whose_turn_does_not_come_in_time_leaves_nothing_behind() {
     succeeds(broker.ended(|| broker.poll("first")));
 }
 
+/// The same on a disk: what was in progress, and what is remembered of what was deleted.
+#[test]
+fn operations_and_tombstones_survive_in_a_file() {
+    let folder = Folder::new();
+    let path = folder.path().join("state.redb");
+    let open = || Box::new(File::open(&path, 1 << 20).unwrap());
+    let fake = Fake::default();
+    fake.set_async(&Kind::ALL);
+    let broker = Api::on(open(), &fake);
+    accepted(broker.provision("gone", &small()));
+    succeeds(broker.ended(|| broker.poll("gone")));
+    let deprovision = accepted(broker.deprovision("gone", "small"));
+    broker.ended(|| broker.poll("gone")).expect(410);
+    fake.calls();
+    let held = fake.hold("provision");
+    let provision = accepted(broker.provision("i", &small()));
+    held.entered();
+    let now = Instant::now();
+    broker.close(now, now + Duration::from_secs(20));
+
+    let broker = Api::on(open(), &fake);
+    broker.poll_operation("gone", &deprovision).expect(410);
+    broker.poll("gone").expect(410);
+    succeeds(broker.ended(|| broker.poll_operation("i", &provision)));
+    let runs: Vec<_> = fake.calls().into_iter().map(|call| call.run).collect();
+    assert_eq!(runs, [(provision.clone(), 1), (provision, 2)]);
+    let now = Instant::now();
+    broker.close(now, now + Duration::from_secs(20));
+}
+
+/// spec: Asynchronous Operations; Polling Last Operation: Retry-After, in seconds.
+#[test]
+fn over_http_the_platform_is_told_when_to_poll_again() {
+    let (fake, shelf) = (Fake::default(), Shelf::new());
+    fake.set_async(&Kind::ALL);
+    let credentials = Credentials::new([(USERNAME, PASSWORD)]);
+    let dispatcher = Dispatcher::new(shelf.broker(&fake).0, credentials);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gate = Gate::start(listener, dispatcher, Settings::default(), || {}).unwrap();
+    let send = |method, target: &str| HttpRequest::new(gate.address(), method, target);
+    let target = support::instance("i");
+    let held = fake.hold("provision");
+
+    for query in ["", "?accepts_incomplete=false"] {
+        let refused = send("PUT", &format!("{target}{query}"))
+            .json(&small())
+            .send();
+        refused.expect_error(422, "AsyncRequired");
+    }
+    assert_eq!(fake.calls(), []);
+    let accepted = send("PUT", &format!("{target}?accepts_incomplete=true"))
+        .json(&small())
+        .send()
+        .expect(202);
+    assert_eq!(accepted.header("Retry-After"), None);
+    let operation = accepted.json()["operation"].as_str().unwrap().to_owned();
+    held.entered();
+    let query = format!("?service_id={SERVICE}&plan_id=small&operation={operation}");
+    let poll = || send("GET", &format!("{target}/last_operation{query}")).send();
+    let polled = poll().expect(200);
+    assert_eq!(polled.json()["state"], "in progress");
+    let seconds: u32 = polled.header("Retry-After").unwrap().parse().unwrap();
+    assert!(seconds > 0);
+    held.release();
+    let ended = loop {
+        let polled = poll().expect(200);
+        if polled.json()["state"] != "in progress" {
+            break polled;
+        }
+    };
+    assert_eq!(ended.json(), json!({ "state": "succeeded" }));
+    assert_eq!(ended.header("Retry-After"), None);
+    let delete = format!("{target}?accepts_incomplete=true&service_id={SERVICE}&plan_id=small");
+    let operation = send("DELETE", &delete).send().expect(202).json()["operation"].clone();
+    let query = format!("?operation={}", operation.as_str().unwrap());
+    let poll = || send("GET", &format!("{target}/last_operation{query}")).send();
+    while poll().status == 200 {}
+    poll().expect(410);
+    assert!(gate.stop(Duration::from_secs(20)));
+}
+
 /// Many at once about the same thing: one operation, and the work is done once.
 #[test]
 fn requests_at_the_same_time_begin_one_operation() {
@@ -1051,41 +1161,88 @@ fn requests_at_the_same_time_begin_one_operation() {
     assert_eq!(fake.told(), ["provision:i"]);
 }
 
-/// Creations and deletes of the same ids, as they come: whatever wins, adapters are called one at a time about an id, and
-/// in the end nothing is left in progress.
+/// Everything at once about the same few instances, and about every fourth call of an adapter fails: each answer is one
+/// that the specification allows, adapters are called one at a time about an id, what is on record is what is there, and
+/// in the end nothing is in progress.
 #[test]
-fn creations_and_deletes_at_the_same_time_come_to_an_end() {
-    let (fake, shelf, broker) = asynchronous();
-    fake.set_concurrency(3);
-    let (small, start) = (small(), Barrier::new(8));
-    thread::scope(|scope| {
-        for n in 0..8 {
-            let (broker, small, start) = (&broker, &small, &start);
-            scope.spawn(move || {
-                start.wait();
-                for round in 0..50 {
-                    let id = format!("i{}", (n + round) % 3);
-                    let answer = if (n + round / 3) % 2 == 0 {
-                        broker.provision(&id, small)
-                    } else {
-                        broker.deprovision(&id, "small")
-                    };
-                    assert!(matches!(answer.status, 200 | 202 | 410 | 422), "{answer:?}");
-                }
-            });
+fn everything_at_once_comes_to_an_end() {
+    for (seed, asynchronous) in [(1, &Kind::ALL[..]), (2, &Kind::ALL[..2]), (3, &[][..])] {
+        let (fake, shelf) = (Fake::default(), Shelf::new());
+        fake.set_async(asynchronous);
+        fake.set_concurrency(3);
+        fake.set_chaos(seed);
+        let broker = shelf.broker(&fake);
+        let start = Barrier::new(12);
+        thread::scope(|scope| {
+            for n in 0..12 {
+                let (broker, start) = (&broker, &start);
+                scope.spawn(move || {
+                    let mut state = seed * 100 + n;
+                    start.wait();
+                    for _ in 0..150 {
+                        do_something(broker, &mut state);
+                    }
+                });
+            }
+        });
+        fake.set_chaos(0);
+        assert_eq!(fake.overlaps(), [""; 0]);
+        for instance in ["i0", "i1", "i2"] {
+            broker.ended(|| broker.poll(instance));
+            let bindings = ["b0", "b1"].map(|id| format!("{instance}-{id}"));
+            for binding in &bindings {
+                broker.ended(|| broker.poll_binding(instance, binding));
+                let is_there = fake.made().contains(binding);
+                let fetched = broker.fetch_binding(instance, binding).status == 200;
+                assert_eq!(is_there, fetched, "{binding}");
+            }
+            let is_there = fake.made().iter().any(|made| made == instance);
+            assert_eq!(is_there, broker.fetch(instance).status == 200, "{instance}");
         }
-    });
-    for id in ["i0", "i1", "i2"] {
-        let ended = broker.ended(|| broker.poll(id));
-        assert!(matches!(ended.status, 200 | 404 | 410), "{ended:?}");
-        // What is on record is what is there.
-        let is_there = fake.made().iter().any(|made| made == id);
-        assert_eq!(is_there, ended.status == 200, "{id}: {ended:?}");
-        assert_eq!(is_there, broker.fetch(id).status == 200, "{id}");
+        // The platform can have everything removed, whatever became of it.
+        for instance in ["i0", "i1", "i2"] {
+            let answer = broker.deprovision(instance, "small");
+            assert!(matches!(answer.status, 200 | 202 | 410), "{answer:?}");
+            broker.ended(|| broker.poll(instance));
+            broker.deprovision(instance, "small").expect(410);
+        }
+        assert_eq!(fake.made(), [""; 0]);
     }
-    assert_eq!(fake.overlaps(), [""; 0]);
-    let open = shelf.open_operations().unwrap();
-    assert!(open.len() <= 3, "tombstones at most: {open:?}");
+}
+
+/// One request of any kind about one of three instances and their bindings, and what may be answered.
+fn do_something(broker: &Api, state: &mut u64) {
+    let mut pick = |n: u64| fake::random(state) % n;
+    let instance = format!("i{}", pick(3));
+    let binding = format!("{instance}-b{}", pick(2));
+    let (answer, allowed): (Answered, &[u16]) = match pick(8) {
+        0 | 1 => (
+            broker.provision(&instance, &small()),
+            &[200, 201, 202, 409, 422, 500],
+        ),
+        2 => {
+            let body = json!({ "parameters": { "a": pick(3) } });
+            (broker.update(&instance, &body), &[200, 202, 404, 422, 500])
+        }
+        3 => (
+            broker.deprovision(&instance, "small"),
+            &[200, 202, 410, 422, 500],
+        ),
+        4 => (
+            broker.bind(&instance, &binding, &bind()),
+            &[200, 201, 202, 404, 422, 500],
+        ),
+        5 => (
+            broker.unbind(&instance, &binding, "small"),
+            &[200, 202, 410, 422, 500],
+        ),
+        6 => (broker.poll(&instance), &[200, 404, 410]),
+        _ => (broker.fetch(&instance), &[200, 404, 422]),
+    };
+    assert!(allowed.contains(&answer.status), "{answer:?}");
+    if answer.status == 422 {
+        assert_eq!(answer.body["error"], "ConcurrencyError");
+    }
 }
 
 /// Thousands wait without a thread each.

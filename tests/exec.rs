@@ -898,3 +898,74 @@ fn programs_that_hang_starve_nobody() {
         "no more than the plan's concurrency"
     );
 }
+
+#[test]
+fn after_a_kill_of_the_broker_the_program_is_called_again() {
+    let script = r#"
+printf '%s' "$input" | jq -c '[.operation_id, .attempt]' >>attempts
+if [ "$(printf '%s' "$input" | jq .attempt)" = 1 ]; then
+  echo $$ >self; sleep 30 & wait
+fi
+echo '{"dashboard_url": "https://x.example.com"}'"#;
+    let broker = shell(script, json!({ "async": true }))
+        .env("BROKER_STORE", "file:state.redb")
+        .start();
+    let target = instance("i-1");
+    broker.put(&incomplete(&target), &provision()).expect(202);
+    wait_for_file(&broker, "self");
+    let folder = broker.kill();
+    let catalog = folder.path().join("catalog.json");
+    let broker = Setup::in_folder(folder)
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("BROKER_STORE", "file:state.redb")
+        .env("BROKER_CATALOG", catalog)
+        .start();
+    // What the first broker started goes on: its program has to bear that.
+    let first = broker.written("self");
+    let _ = std::process::Command::new("kill")
+        .args(["-9", first.trim()])
+        .status();
+    poll_until(&broker, &target, |answer| answer["state"] == "succeeded");
+    assert_eq!(
+        broker.get(&target).expect(200).json()["dashboard_url"],
+        "https://x.example.com"
+    );
+    let attempts = broker.written("attempts");
+    let attempts: Vec<Value> = attempts
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        attempts,
+        [json!([attempts[0][0], 1]), json!([attempts[0][0], 2])]
+    );
+}
+
+#[test]
+fn a_stop_of_the_broker_leaves_an_asynchronous_program_to_the_next_one() {
+    let script = r#"
+printf '%s' "$input" | jq -c '[.operation_id, .attempt]' >>attempts
+if [ "$(printf '%s' "$input" | jq .attempt)" = 1 ]; then
+  trap 'echo "told to stop" >&2; exit 1' TERM
+  echo $$ >self; sleep 30 & wait
+fi
+echo '{}'"#;
+    let broker = shell(script, json!({ "async": true }))
+        .env("BROKER_STORE", "file:state.redb")
+        .start();
+    let target = instance("i-1");
+    broker.put(&incomplete(&target), &provision()).expect(202);
+    wait_for_file(&broker, "self");
+    let (folder, first) = (broker.folder.clone(), broker.written("self"));
+    let (status, printed) = broker.stop();
+    assert!(status.success(), "{printed}");
+    wait_for_end(&first);
+    let catalog = folder.path().join("catalog.json");
+    let broker = Setup::in_folder(folder)
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("BROKER_STORE", "file:state.redb")
+        .env("BROKER_CATALOG", catalog)
+        .start();
+    poll_until(&broker, &target, |answer| answer["state"] == "succeeded");
+    assert_eq!(broker.written("attempts").lines().count(), 2);
+}

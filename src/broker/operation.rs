@@ -5,6 +5,7 @@ use super::{Answer, Caller};
 pub use crate::adapter::Kind;
 use crate::adapter::settings::Fulfilment;
 use crate::adapter::{Identity, Origin, SYNCHRONOUS_TIMEOUT};
+use crate::random;
 
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant, SystemTime};
@@ -255,16 +256,14 @@ fn moment(time: SystemTime) -> String {
 
 /// The id of a new operation: 128 random bits. 503 if the system's generator fails.
 pub fn new_id() -> Result<String, Error> {
-    let mut bytes = [0; 16];
-    crate::random::fill(&mut bytes).map_err(|error| Error {
+    random::word().map_err(|error| Error {
         detail: Some(format!("the system's random generator failed: {error}")),
         ..Error::new(
             503,
             "The service broker cannot begin anything right now. Try again later; the operator finds the cause in the \
              broker's log.",
         )
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    })
 }
 
 /// 422 ConcurrencyError that says what is in progress. `what` names the record, as in `Service instance "x"`.

@@ -1,15 +1,19 @@
 //! What a crash has cut off. Asynchronous operations go on: the platform polls for their end. To a synchronous request
 //! the platform got no answer, so what may have been made is taken back, and what was to be removed is removed.
 
+use super::Broker;
 use super::error::Error;
-use super::operation::{self, Kind, Operation};
+use super::operation::{self, Kind};
 use super::work::subject::{Done, Setback, Subject};
-use super::{Broker, Found};
-use crate::adapter::{Run, SYNCHRONOUS_TIMEOUT};
+use crate::adapter::Run;
 use crate::log;
 use crate::store::{self, Change, Key};
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long settling may take: at the start for all, since a platform waits for that a minute at most; later for one,
+/// before the request that meets it goes on.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Bindings first: an instance is deprovisioned only when nothing is in progress on its bindings.
 pub(super) fn sort(keys: &mut [Key]) {
@@ -31,6 +35,7 @@ impl Broker {
     /// ones, in the order in which they came. To be called before the first request. What cannot be settled now is
     /// logged, and tried again when a request comes about it.
     pub fn recover(&self) -> Result<(), store::Error> {
+        let end = Instant::now() + LIMIT;
         let mut keys = self.store.open_operations()?;
         sort(&mut keys);
         let (mut tombstones, mut resumable) = (Vec::new(), Vec::new());
@@ -40,7 +45,7 @@ impl Broker {
                     tombstones.push((key, revision, tombstone));
                     continue;
                 }
-                Ok(None) => self.recover_one(&key),
+                Ok(None) => self.recover_until(&key, end),
                 Err(error) => Err(error),
             };
             match opened {
@@ -63,27 +68,28 @@ impl Broker {
         self.graveyard.fill(tombstones);
         self.sweep(SystemTime::now());
         resumable.sort();
+        if !resumable.is_empty() {
+            log::warn("operations_resumed")
+                .with("count", resumable.len())
+                .send();
+        }
         for (_, key) in resumable {
-            if let Ok(Some((_, subject))) = self.read_subject(&key) {
-                self.resume(&key, &subject);
+            match self.read_subject(&key) {
+                Ok(Some((_, subject))) => self.submit(&key, &subject, true),
+                // Nobody else is at it yet, so it is there; what cannot be read is tried again with the next request.
+                _ => _ = self.unsettled().insert(key),
             }
         }
         Ok(())
     }
 
-    fn resume(&self, key: &Key, subject: &Subject) {
-        let operation = subject.operation();
-        log::warn("operation_resumed")
-            .with("record", &format!("{key:?}"))
-            .with("operation", operation.kind.name())
-            .with("operation_id", &operation.id)
-            .send();
-        self.submit(key, subject, true);
-    }
-
     /// Settles one operation, if it is still in progress. An asynchronous one is returned, to be resumed.
     pub(super) fn recover_one(&self, key: &Key) -> Result<Option<Subject>, Error> {
-        match self.open(key)? {
+        self.recover_until(key, Instant::now() + LIMIT)
+    }
+
+    fn recover_until(&self, key: &Key, end: Instant) -> Result<Option<Subject>, Error> {
+        match self.open(key, end)? {
             Open::Closed => Ok(None),
             Open::Resumable(subject) => Ok(Some(subject)),
             Open::Settled(kind) => {
@@ -96,7 +102,7 @@ impl Broker {
         }
     }
 
-    fn open(&self, key: &Key) -> Result<Open, Error> {
+    fn open(&self, key: &Key, end: Instant) -> Result<Open, Error> {
         let Some((revision, subject)) = self.read_subject(key)? else {
             return self.forget_bereft(key);
         };
@@ -115,20 +121,32 @@ impl Broker {
                 "The service broker was stopped during the update. Try again.",
             ))),
             _ => {
-                let id = operation::new_id()?;
-                let run = Run::alone(&id, SYNCHRONOUS_TIMEOUT);
-                self.take_back(key, &subject, run)
+                self.take_back(key, &subject, end)
                     .map_err(|setback| setback.error)?;
                 Ok(Done::Removed)
             }
         };
-        let changes = subject.ending(&result).changes(key, revision)?;
-        self.conclude(key, changes)?;
+        self.write_end(key, revision, &subject, &result)?;
         Ok(Open::Settled(kind))
     }
 
     /// Removes what the operation was to remove, or may have made.
-    fn take_back(&self, key: &Key, subject: &Subject, run: Run<'_>) -> Result<(), Setback> {
+    fn take_back(&self, key: &Key, subject: &Subject, end: Instant) -> Result<(), Setback> {
+        let late = || {
+            Setback::half_way(Error::new(
+                503,
+                "What was interrupted before could not be settled in time. Try again later.",
+            ))
+        };
+        if Instant::now() >= end {
+            return Err(late());
+        }
+        let id = operation::new_id().map_err(Setback::half_way)?;
+        let entered = self.work.enter(key, &id, end).ok_or_else(late)?;
+        entered.run(1, end, |run| self.take_back_in(key, subject, run))
+    }
+
+    fn take_back_in(&self, key: &Key, subject: &Subject, run: Run<'_>) -> Result<(), Setback> {
         match (key, subject) {
             (Key::Instance(id), Subject::Instance(instance))
                 if instance.operation.kind == Kind::Provision =>
@@ -147,18 +165,13 @@ impl Broker {
         let Key::Binding(instance_id, id) = key else {
             return Ok(Open::Closed);
         };
-        let (
-            _,
-            Found {
-                revision, record, ..
-            },
-        ) = self.read_binding(instance_id, id)?;
-        let Some(Operation { kind, .. }) = record.map(|binding| binding.operation) else {
+        let found = self.read_binding(instance_id, id)?.1;
+        let Some(kind) = found.record.map(|binding| binding.operation.kind) else {
             return Ok(Open::Closed);
         };
         let change = Change::Delete {
             key: key.clone(),
-            revision,
+            revision: found.revision,
         };
         self.conclude(key, vec![change])?;
         Ok(Open::Settled(kind))

@@ -71,6 +71,8 @@ struct Told {
     asynchronous: Vec<Kind>,
     concurrency: Option<usize>,
     timeout: Option<Duration>,
+    /// The state of the generator that says which calls fail, if some are to.
+    chaos: Option<u64>,
     /// What there is outside the broker: ids of instances and bindings.
     made: BTreeSet<String>,
     /// The ids that a call is about right now, and those that two were about at once.
@@ -148,6 +150,11 @@ impl Fake {
         self.0.lock().unwrap().concurrency = Some(concurrency);
     }
 
+    /// About every fourth call without an order fails from now on; none does with 0.
+    pub fn set_chaos(&self, seed: u64) {
+        self.0.lock().unwrap().chaos = Some(seed).filter(|seed| *seed > 0);
+    }
+
     /// Operations that begin from now on may take so long.
     pub fn set_timeout(&self, timeout: Duration) {
         self.0.lock().unwrap().timeout = Some(timeout);
@@ -208,7 +215,15 @@ impl Fake {
         let order = {
             let mut told = self.0.lock().unwrap();
             told.calls.push(call);
-            told.orders.get_mut(operation).and_then(Vec::pop)
+            let order = told.orders.get_mut(operation).and_then(Vec::pop);
+            let fails = told
+                .chaos
+                .as_mut()
+                .is_some_and(|state| random(state).is_multiple_of(4));
+            match order {
+                None if fails => Some(Order::Fail(Failure::failed("chaos"))),
+                order => order,
+            }
         };
         match order {
             None => Ok(()),
@@ -227,6 +242,14 @@ impl Fake {
             }
         }
     }
+}
+
+/// The next number of a small generator (xorshift), for tests that want variety and not secrets.
+pub fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
 }
 
 fn listen(words: &Receiver<Word>, run: Run<'_>) -> Result<(), Failure> {
@@ -403,9 +426,7 @@ impl Shelf {
     pub fn broker_offering(&self, plans: &[&'static str], fake: &Fake) -> Api {
         let cut = Arc::new(AtomicBool::new(false));
         let store = Handle(self.clone(), cut.clone());
-        let broker = Broker::new(offer(plans, fake), Box::new(store));
-        broker.recover().unwrap();
-        Api(broker, cut)
+        Api(broker_on(Box::new(store), plans, fake), cut)
     }
 
     /// So many commits succeed from now on, then so many fail, then all succeed again.
@@ -476,6 +497,12 @@ impl Store for Shelf {
     fn describe(&self) -> String {
         "shelf".to_owned()
     }
+}
+
+fn broker_on(store: Box<dyn Store>, plans: &[&'static str], fake: &Fake) -> Arc<Broker> {
+    let broker = Broker::new(offer(plans, fake), store);
+    broker.recover().unwrap();
+    broker
 }
 
 /// The shelf as one broker sees it, until that is killed.
@@ -574,6 +601,21 @@ impl Answered {
 }
 
 impl Api {
+    /// A broker on a store that is not a shelf; it has recovered.
+    pub fn on(store: Box<dyn Store>, fake: &Fake) -> Api {
+        Api(broker_on(store, &PLANS, fake), Arc::default())
+    }
+
+    /// Stops the broker and waits until its last thread has let go of the store.
+    pub fn close(self, finish: Instant, end: Instant) {
+        assert!(self.0.stop(finish, end));
+        let end = Instant::now() + PATIENCE;
+        while Arc::strong_count(&self.0) > 1 {
+            assert!(Instant::now() < end, "a thread still holds the broker");
+            thread::yield_now();
+        }
+    }
+
     /// Ends the broker as kill -9 does: it reads and writes nothing any more. Calls of adapters are not ended.
     pub fn kill(self) {
         self.1.store(true, Ordering::SeqCst);

@@ -132,7 +132,10 @@ impl Broker {
         };
         if operation.unmade {
             // What was cut off may have told its state meanwhile.
-            match self.read_subject(key)? {
+            let read = self.read_subject(key).inspect_err(|_| {
+                self.unsettled().insert(key.clone());
+            });
+            match read? {
                 Some(found) => (revision, subject) = found,
                 None => return Err(lost(key)),
             }
@@ -200,22 +203,34 @@ impl Broker {
     }
 
     /// Writes down how an operation has ended, and answers.
-    pub(in crate::broker) fn end(
+    fn end(
         &self,
         key: &Key,
         revision: Revision,
         subject: &Subject,
         result: Result<Done, Setback>,
     ) -> Result<Answer, Error> {
-        let written = subject.ending(&result);
-        let committed = self.conclude(key, written.changes(key, revision)?)?;
-        if matches!(written, Written::Tombstone(_)) {
-            self.buried(key, committed);
-        }
+        let written = self.write_end(key, revision, subject, &result)?;
         match result {
             Ok(_) => answer(subject.operation().kind, &written),
             Err(setback) => Err(setback.error),
         }
+    }
+
+    /// Writes down how an operation has ended.
+    pub(in crate::broker) fn write_end(
+        &self,
+        key: &Key,
+        revision: Revision,
+        subject: &Subject,
+        result: &Result<Done, Setback>,
+    ) -> Result<Written, Error> {
+        let written = subject.ending(result);
+        let committed = self.conclude(key, written.changes(key, revision)?)?;
+        if matches!(written, Written::Tombstone(_)) {
+            self.buried(key, committed);
+        }
+        Ok(written)
     }
 }
 

@@ -38,11 +38,11 @@ impl Job {
 }
 
 /// The work on one operation: nobody else works on its record until this is dropped.
-pub(super) struct Entered<'a> {
-    pub work: &'a Work,
-    pub key: Key,
-    pub job: Arc<Job>,
-    pub pauses: bool,
+pub(in crate::broker) struct Entered<'a> {
+    pub(super) work: &'a Work,
+    pub(super) key: Key,
+    pub(super) job: Arc<Job>,
+    pub(super) pauses: bool,
 }
 
 impl Entered<'_> {

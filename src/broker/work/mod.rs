@@ -203,7 +203,7 @@ impl Work {
 
     /// Begins to work on an operation, once nobody works on its record any more, as one that was superseded may. `None`
     /// if that takes too long.
-    fn enter(&self, key: &Key, operation: &str, until: Instant) -> Option<Entered<'_>> {
+    pub fn enter(&self, key: &Key, operation: &str, until: Instant) -> Option<Entered<'_>> {
         let mut state = self.shared.lock();
         while state.known.get(key).is_some_and(|known| known.active) {
             let left = until.checked_duration_since(Instant::now())?;
