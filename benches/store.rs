@@ -1,14 +1,15 @@
-//! What the file store costs, against the cheapest durable write there is on the same disk: one thread that appends
-//! 300 bytes to a file and calls `fdatasync`, again and again. Both run by turns in the same process, a tenth of a
-//! second each, many times: disks and machines are noisy, so only neighbours are compared, and the median of what they
-//! give is what counts.
+//! What the file store costs, in the library and behind the whole broker, against the cheapest durable write there is on the same disk: one thread that appends
+//! 300 bytes to a file and calls `fdatasync`, again and again. All run by turns, a tenth of a second each (half a second
+//! for the broker), many times: disks and machines are noisy, so only neighbours are compared, and the median of what
+//! they give is what counts.
 //!
 //! ```text
-//! cargo bench --bench store                          # about two minutes, 600 MB of disk
+//! cargo bench --bench store                          # about two minutes, 700 MB of disk
 //! cargo bench --bench store -- --records 100000 --rounds 20 --dir /var/lib/brokerlet
 //! ```
 
-use std::error::Error;
+mod support;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
@@ -21,14 +22,16 @@ use std::time::{Duration, Instant};
 
 use brokerlet::store::file::File;
 use brokerlet::store::{Change, Key, Outcome, Revision, Store};
-
-type Fallible<T = ()> = Result<T, Box<dyn Error>>;
+use support::load::{self, Template, id};
+use support::{Fallible, Folder, Running, broker, memory_kb, quartiles};
 
 /// What the broker is started with where memory is scarce.
 const CACHE_BYTES: usize = 1 << 20;
 const RAW_BYTES: usize = 300;
 const PHASE: Duration = Duration::from_millis(100);
 const WRITERS: usize = 16;
+/// Long enough for the load to be more than the opening of its connections.
+const HTTP_PHASE: Duration = Duration::from_millis(500);
 
 fn main() -> Fallible {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,34 +40,24 @@ fn main() -> Fallible {
     {
         return child_open(Path::new(path));
     }
-    let mut records = 1_000_000;
-    let mut rounds = 60;
+    let (mut records, mut rounds) = (1_000_000, 60);
     let mut dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let mut rest = arguments.iter();
-    while let Some(name) = rest.next() {
-        let mut value = || rest.next().ok_or(format!("{name}: a value is missing"));
-        match name.as_str() {
-            // What cargo itself passes to every bench.
-            "--bench" => {}
-            "--records" => records = value()?.parse()?,
-            "--rounds" => rounds = value()?.parse()?,
-            "--dir" => dir = value()?.into(),
-            _ => {
-                return Err(format!(
-                    "{name}: unknown; there are --records N, --rounds N and --dir PATH"
-                )
-                .into());
-            }
+    support::options(|name, value| {
+        match name {
+            "--records" => records = value.parse()?,
+            "--rounds" => rounds = value.parse()?,
+            "--dir" => dir = value.into(),
+            _ => return Ok(false),
         }
-    }
-    let dir = dir.join(format!("store-bench-{}", std::process::id()));
-    fs::create_dir_all(&dir)?;
+        Ok(true)
+    })?;
     if rounds == 0 {
         return Err("--rounds: at least 1 is wanted".into());
     }
-    let result = commits(&dir, rounds).and_then(|()| opening(&dir, records));
-    fs::remove_dir_all(&dir)?;
-    result
+    let folder = Folder::new(&dir)?;
+    commits(&folder, rounds)?;
+    provisions(&folder, rounds.div_ceil(3))?;
+    opening(&folder, records)
 }
 
 /// A body of 300 to 400 bytes, like the record of an instance.
@@ -73,21 +66,6 @@ fn body(number: u64) -> Vec<u8> {
     (0..length)
         .map(|at| b' ' + ((number + at * at) % 90) as u8)
         .collect()
-}
-
-/// Ids of the shape and order that a platform gives: version 4 UUIDs, that is, no order.
-fn id(number: u64) -> String {
-    let high = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let low = number.wrapping_mul(0xD1B5_4A32_D192_ED03).rotate_left(29) ^ high;
-    let digits = format!("{high:016x}{low:016x}");
-    format!(
-        "{}-{}-4{}-a{}-{}",
-        &digits[..8],
-        &digits[8..12],
-        &digits[13..16],
-        &digits[17..20],
-        &digits[20..]
-    )
 }
 
 fn put(number: u64) -> Change {
@@ -106,37 +84,59 @@ fn commit(store: &File, changes: Vec<Change>) -> Fallible {
     }
 }
 
-fn commits(dir: &Path, rounds: usize) -> Fallible {
-    let store = File::open(&dir.join("commits.redb"), CACHE_BYTES)?;
+fn commits(folder: &Folder, rounds: usize) -> Fallible {
+    let store = File::open(&folder.file("commits.redb"), CACHE_BYTES)?;
     let next = AtomicU64::new(0);
     let mut rates = Vec::new();
     for _ in 0..rounds {
         rates.push([
-            raw_rate(dir)?,
+            raw_rate(folder)?,
             rate(&store, &next, 1)?,
             rate(&store, &next, WRITERS)?,
         ]);
     }
-    let raw = quartiles(&rates, |[raw, _, _]| *raw);
+    let [low, raw, high] = quartiles(rates.iter().map(|[raw, ..]| *raw));
     println!(
-        "one thread, append of {RAW_BYTES} bytes and fdatasync: {:.0} per second (quartiles {:.0} to {:.0})",
-        raw[1], raw[0], raw[2]
+        "one thread, append of {RAW_BYTES} bytes and fdatasync: {raw:.0} per second (quartiles {low:.0} to {high:.0})"
     );
-    let shown = |what: &str, which: usize, wanted: f64| {
-        let rate = quartiles(&rates, |rates| rates[which])[1];
-        let [low, ratio, high] = quartiles(&rates, |rates| rates[which] / rates[0]);
-        println!(
-            "file store, {what}: {rate:.0} per second, {ratio:.2} times that (quartiles {low:.2} to {high:.2}); \
-             wanted: {wanted:.1} or more"
-        );
-    };
-    shown("one writer", 1, 0.6);
-    shown(&format!("{WRITERS} writers"), 2, 2.5);
+    let one = rates.iter().map(|[raw, one, _]| [*raw, *one]);
+    show("file store, one writer", one, 0.6);
+    let many = rates.iter().map(|[raw, _, many]| [*raw, *many]);
+    show(&format!("file store, {WRITERS} writers"), many, 2.5);
     Ok(())
 }
 
-fn raw_rate(dir: &Path) -> Fallible<f64> {
-    let path = dir.join("raw");
+/// The same disk behind the whole broker: new service instances, each acknowledged when it is durable.
+fn provisions(folder: &Folder, rounds: usize) -> Fallible {
+    let program = Path::new(env!("CARGO_BIN_EXE_brokerlet"));
+    let store = format!("file:{}", folder.file("provisions.redb").display());
+    let running = Running::start(broker(program, &store), &folder.file("log"))?;
+    let next = AtomicU64::new(0);
+    let mut rates = Vec::new();
+    for _ in 0..rounds {
+        let raw = raw_rate(folder)?;
+        let round = [Template::provision()];
+        let answers = load::run(running.address, WRITERS, HTTP_PHASE, &round, &next)?;
+        rates.push([raw, answers.rate()]);
+    }
+    running.stop()?;
+    let what = format!("provisions over HTTP on {WRITERS} connections");
+    show(&what, rates.into_iter(), 1.5);
+    Ok(())
+}
+
+/// One rate against another, each measured beside the other.
+fn show(what: &str, rates: impl Iterator<Item = [f64; 2]> + Clone, wanted: f64) {
+    let [_, rate, _] = quartiles(rates.clone().map(|[_, rate]| rate));
+    let [low, ratio, high] = quartiles(rates.map(|[raw, rate]| rate / raw));
+    println!(
+        "{what}: {rate:.0} per second, {ratio:.2} times that (quartiles {low:.2} to {high:.2}); \
+         wanted: {wanted:.1} or more"
+    );
+}
+
+fn raw_rate(folder: &Folder) -> Fallible<f64> {
+    let path = folder.file("raw");
     let mut file = fs::File::create(&path)?;
     let started = Instant::now();
     let mut done = 0;
@@ -177,8 +177,8 @@ fn rate(store: &File, next: &AtomicU64, writers: usize) -> Fallible<f64> {
     })
 }
 
-fn opening(dir: &Path, records: u64) -> Fallible {
-    let path = dir.join("opening.redb");
+fn opening(folder: &Folder, records: u64) -> Fallible {
+    let path = folder.file("opening.redb");
     let store = File::open(&path, 64 << 20)?;
     let mut next = 0;
     while next < records {
@@ -283,15 +283,7 @@ fn child_open(path: &Path) -> Fallible {
     let started = Instant::now();
     let store = File::open(path, CACHE_BYTES)?;
     let took = started.elapsed();
-    let status = fs::read_to_string("/proc/self/status")?;
-    let kilobytes = |name: &str| -> Fallible<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        Ok(number
-            .ok_or(format!("no {name} in /proc/self/status"))?
-            .parse()?)
-    };
-    let (resident, peak) = (kilobytes("VmRSS:")?, kilobytes("VmHWM:")?);
+    let (resident, peak) = (memory_kb("self", "VmRSS")?, memory_kb("self", "VmHWM")?);
     // So that a process that is killed leaves a file that was in use. An id that does not come from `id`.
     let key = Key::instance("child");
     let found = store.read(std::slice::from_ref(&key))?;
@@ -312,11 +304,4 @@ fn child_open(path: &Path) -> Fallible {
     std::io::stdin().read_line(&mut String::new())?;
     drop(store);
     Ok(())
-}
-
-/// Of what `of` takes from each round.
-fn quartiles(rounds: &[[f64; 3]], of: impl Fn(&[f64; 3]) -> f64) -> [f64; 3] {
-    let mut numbers: Vec<f64> = rounds.iter().map(of).collect();
-    numbers.sort_unstable_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| numbers[(numbers.len() - 1) * quarter / 4])
 }

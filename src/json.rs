@@ -1,5 +1,6 @@
 //! JSON as the platform gave it: kept as text, read when somebody asks.
 
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 use std::fmt;
@@ -100,6 +101,11 @@ pub fn same_map(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
 
 /// Whether a JSON text nests deeper than [`MAX_DEPTH`]. Needs no valid JSON, so it can come before parsing.
 pub fn too_deep(text: &[u8]) -> bool {
+    // Hardly any text has so many brackets at all, and counting them is quick.
+    let opening = |byte: &&u8| matches!(byte, b'{' | b'[');
+    if text.iter().filter(opening).count() <= MAX_DEPTH {
+        return false;
+    }
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for byte in text {
         match byte {
@@ -118,6 +124,62 @@ pub fn too_deep(text: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// Reads a JSON text in full, as into a [`Value`], but builds none: numbers out of range and halves of surrogate pairs
+/// are errors, which a parser that skips over them does not see.
+pub fn check(text: &str) -> Result<(), serde_json::Error> {
+    serde_json::from_str::<Checked>(text).map(|Checked| ())
+}
+
+struct Checked;
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Checked, D::Error> {
+        deserializer.deserialize_any(Checked)
+    }
+}
+
+impl<'de> Visitor<'de> for Checked {
+    type Value = Checked;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Checked, A::Error> {
+        while map.next_entry::<Checked, Checked>()?.is_some() {}
+        Ok(Checked)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Checked, A::Error> {
+        while items.next_element::<Checked>()?.is_some() {}
+        Ok(Checked)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_unit<E>(self) -> Result<Checked, E> {
+        Ok(Checked)
+    }
 }
 
 /// What kind of JSON a value is, for messages: `a string`, `an object`.
@@ -144,6 +206,35 @@ mod tests {
 
     fn raw(text: &str) -> Box<RawValue> {
         RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_text_is_checked_as_if_it_were_read() {
+        for text in [
+            r#"{"a":[1,-2,2.5e3,true,false,null,"x",{}],"":{"b":"\ud83d\ude00"}}"#,
+            "18446744073709551615",
+            "-1e308",
+            r#"{"a":1e400}"#,
+            r#"{"a":[-1e999]}"#,
+            r#"["\ud800"]"#,
+            r#"{"\udc00":1}"#,
+            r#"{"a":{"b":"\ud83dx"}}"#,
+            r#"{"a":1,}"#,
+            r#"{"a":01}"#,
+            "{\"a\":\"\n\"}",
+            "{} {}",
+            "",
+        ] {
+            let read = serde_json::from_str::<Value>(text).map(|_| ());
+            assert_eq!(
+                check(text).map_err(|error| error.to_string()),
+                read.map_err(|error| error.to_string()),
+                "{text}"
+            );
+        }
+        assert!(check(r#"{"a":1e400}"#).is_err());
+        assert!(check(r#"{"\udc00":1}"#).is_err());
+        assert!(check(r#"{"a":[1]}"#).is_ok());
     }
 
     #[test]

@@ -7,7 +7,6 @@ use super::error::Error;
 use crate::json;
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -98,8 +97,8 @@ pub fn optional_object<'a>(name: &str, field: Field<'a>) -> Result<Field<'a>, Er
     match field.filter(|raw| raw.get() != "null") {
         Some(raw) if !raw.get().starts_with('{') => Err(wrong_type(name, raw, "an object")),
         // What is kept as text must be readable later: numbers out of range and lone surrogates are found here.
-        Some(raw) => match serde_json::from_str::<Value>(raw.get()) {
-            Ok(_) => Ok(Some(raw)),
+        Some(raw) => match json::check(raw.get()) {
+            Ok(()) => Ok(Some(raw)),
             Err(error) => Err(Error::bad_request(format!("{name}: {error}."))),
         },
         None => Ok(None),

@@ -340,7 +340,11 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 }
 
 fn encode(record: &impl Serialize) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(record).map_err(|error| unreadable("a record", &error))
+    // Room for nearly every record; what is not needed is given back, since stores may keep it.
+    let mut body = Vec::with_capacity(1024);
+    serde_json::to_writer(&mut body, record).map_err(|error| unreadable("a record", &error))?;
+    body.shrink_to_fit();
+    Ok(body)
 }
 
 /// `error` tells line, column and kind, never the content.

@@ -209,11 +209,7 @@ fn nobody_else_can_use_the_private_socket() {
     let mode = folder.metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     for socket in sockets(&folder) {
-        for fields in [
-            "",
-            "X-Brokerlet-Gate: guess 1 127.0.0.1 -\r\n",
-            "X-Brokerlet-Gate:\r\n",
-        ] {
+        for fields in ["", "Gate: guess 1 127.0.0.1 -\r\n", "Gate:\r\n"] {
             let mut stream = UnixStream::connect(&socket).unwrap();
             let fields = format!("{fields}Connection: close\r\n");
             stream
@@ -230,7 +226,7 @@ fn nobody_else_can_use_the_private_socket() {
     let mut client = Client::open(broker.address);
     client.send(request(
         "GET /healthz",
-        "X-Brokerlet-Gate: guess 1 192.0.2.66 https\r\n",
+        "Gate: guess 1 192.0.2.66 https\r\n",
         b"",
     ));
     client.answer().expect(200);

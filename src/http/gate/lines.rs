@@ -205,6 +205,8 @@ impl Lines {
     /// Has the workers finish within `limit`. False if some did not.
     pub fn stop(&self, limit: Duration) -> bool {
         let backend = self.inside().backend.clone();
+        // Not left to the last who holds it: the process may end before.
+        backend.private.close();
         backend.server.stop(limit)
     }
 }

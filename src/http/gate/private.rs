@@ -46,15 +46,20 @@ impl Private {
             Place::Abstract(address) => UnixStream::connect_addr(address),
         }
     }
-}
 
-impl Drop for Private {
-    fn drop(&mut self) {
+    /// Removes the socket; connections that exist go on.
+    pub fn close(&self) {
         match &self.0 {
             Place::Folder(folder) => remove(folder),
             #[cfg(target_os = "linux")]
             Place::Abstract(_) => {}
         }
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

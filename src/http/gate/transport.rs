@@ -3,7 +3,13 @@
 use super::socket::Socket;
 
 use std::io::{self, Read, Write};
+#[cfg(feature = "tls")]
+use std::time::Duration;
 use std::time::Instant;
+
+/// How long the last word of TLS may take.
+#[cfg(feature = "tls")]
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What a request is read from and its answer written to.
 pub enum Transport<'s> {
@@ -37,6 +43,8 @@ impl Transport<'_> {
             Transport::Plain(_) => {}
             #[cfg(feature = "tls")]
             Transport::Tls(stream) => {
+                // The deadline of what came before has passed, maybe.
+                stream.sock.set_deadline(Instant::now() + GOODBYE);
                 stream.conn.send_close_notify();
                 // The client may have gone already.
                 let _ = stream.flush();

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use redb::{
-    Database, Error, Key as TableKey, ReadTransaction, ReadableDatabase, ReadableTable, Table,
-    TableDefinition, TableError, Value, WriteTransaction,
+    Database, Error, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
+    TableError, WriteTransaction,
 };
 
 use crate::store::{Change, Key, Outcome, Record, Revision};
@@ -12,23 +12,24 @@ use crate::store::{Change, Key, Outcome, Record, Revision};
 /// The layout below. Written into every file; a file that names a higher number is left alone.
 pub(super) const FORMAT: u64 = 1;
 
-type Instances<'t, V> = Table<'t, &'static str, V>;
-type Bindings<'t, V> = Table<'t, (&'static str, &'static str), V>;
+/// All tables are of one type: redb is compiled once for each, and its code is most of the binary. redb compares the two
+/// strings one after the other, so they may hold any character.
+type Row = TableDefinition<'static, (&'static str, &'static str), &'static [u8]>;
+type Rows<'t> = Table<'t, (&'static str, &'static str), &'static [u8]>;
 
-/// [`FORMAT_KEY`] and [`REVISIONS_KEY`].
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-const FORMAT_KEY: &str = "format";
+/// [`FORMAT_KEY`] and [`REVISIONS_KEY`] -> a number (8 bytes, little endian).
+const META: Row = Row::new("meta");
+const FORMAT_KEY: (&str, &str) = ("format", "");
 /// No record, present or past, has a revision above this.
-const REVISIONS_KEY: &str = "revisions";
+const REVISIONS_KEY: (&str, &str) = ("revisions", "");
 
-/// Instance id -> revision (8 bytes, little endian), open flag (1 byte), body.
-const INSTANCES: TableDefinition<&str, &[u8]> = TableDefinition::new("instances");
-/// Instance id, binding id -> the same. redb compares the two ids one after the other, so ids may hold any character,
-/// and the bindings of one instance lie side by side.
-const BINDINGS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("bindings");
-/// The keys of the records whose open flag is set. Written only where the flag is or was set.
-const OPEN_INSTANCES: TableDefinition<&str, ()> = TableDefinition::new("open_instances");
-const OPEN_BINDINGS: TableDefinition<(&str, &str), ()> = TableDefinition::new("open_bindings");
+/// Instance id, "" -> revision (8 bytes, little endian), open flag (1 byte), body.
+const INSTANCES: Row = Row::new("instances");
+/// Instance id, binding id -> the same. The bindings of one instance lie side by side.
+const BINDINGS: Row = Row::new("bindings");
+/// The keys of the records whose open flag is set -> nothing. Written only where the flag is or was set.
+const OPEN_INSTANCES: Row = Row::new("open_instances");
+const OPEN_BINDINGS: Row = Row::new("open_bindings");
 
 const HEAD: usize = 9;
 
@@ -46,7 +47,9 @@ pub(super) enum Content {
 pub(super) fn content(db: &Database) -> Result<Content, Error> {
     let txn = db.begin_read()?;
     let format = match txn.open_table(META) {
-        Ok(meta) => meta.get(FORMAT_KEY)?.map(|format| format.value()),
+        Ok(meta) => meta
+            .get(FORMAT_KEY)?
+            .and_then(|format| number(format.value())),
         Err(TableError::Storage(error)) => return Err(error.into()),
         Err(_) => None,
     };
@@ -63,10 +66,20 @@ pub(super) fn content(db: &Database) -> Result<Content, Error> {
     })
 }
 
+fn number(value: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(value.try_into().ok()?))
+}
+
+/// Where an instance lies in its tables.
+fn place(instance_id: &str) -> (&str, &str) {
+    (instance_id, "")
+}
+
 /// Makes the tables, so that readers always find them.
 pub(super) fn create(db: &Database) -> Result<(), Error> {
     let txn = db.begin_write()?;
-    txn.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
+    txn.open_table(META)?
+        .insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..])?;
     txn.open_table(INSTANCES)?;
     txn.open_table(BINDINGS)?;
     txn.open_table(OPEN_INSTANCES)?;
@@ -91,7 +104,11 @@ const BLOCK: u64 = 1 << 32;
 impl Revisions {
     pub(super) fn load(db: &Database) -> Result<Revisions, Error> {
         let used = db.begin_read()?.open_table(META)?.get(REVISIONS_KEY)?;
-        let reserved = used.map_or(0, |used| used.value());
+        let reserved = match used {
+            None => 0,
+            Some(used) => number(used.value())
+                .ok_or_else(|| Error::Corrupted("the last revision is no number".to_owned()))?,
+        };
         Ok(Revisions {
             next: reserved.saturating_add(1),
             reserved,
@@ -103,7 +120,8 @@ impl Revisions {
             let up_to = self.reserved.checked_add(BLOCK);
             self.reserved =
                 up_to.ok_or_else(|| Error::Corrupted("no revisions left".to_owned()))?;
-            txn.open_table(META)?.insert(REVISIONS_KEY, self.reserved)?;
+            txn.open_table(META)?
+                .insert(REVISIONS_KEY, &self.reserved.to_le_bytes()[..])?;
         }
         let revision = Revision(self.next);
         self.next += 1;
@@ -147,7 +165,7 @@ pub(super) fn read(txn: &ReadTransaction, keys: &[Key]) -> Result<Vec<Option<Rec
     for key in keys {
         let value = match key {
             Key::Instance(id) => {
-                get_or_open(&mut instances, || txn.open_table(INSTANCES))?.get(id.as_str())?
+                get_or_open(&mut instances, || txn.open_table(INSTANCES))?.get(place(id))?
             }
             Key::Binding(instance, id) => get_or_open(&mut bindings, || txn.open_table(BINDINGS))?
                 .get((instance.as_str(), id.as_str()))?,
@@ -174,7 +192,7 @@ pub(super) fn bindings(
 pub(super) fn open_operations(txn: &ReadTransaction) -> Result<Vec<Key>, Error> {
     let mut keys = Vec::new();
     for entry in txn.open_table(OPEN_INSTANCES)?.iter()? {
-        keys.push(Key::instance(entry?.0.value()));
+        keys.push(Key::instance(entry?.0.value().0));
     }
     for entry in txn.open_table(OPEN_BINDINGS)?.iter()? {
         let key = entry?.0;
@@ -199,10 +217,10 @@ fn get_or_open<T>(
 pub(super) struct Batch<'t> {
     txn: &'t WriteTransaction,
     revisions: &'t mut Revisions,
-    instances: Option<Instances<'t, &'static [u8]>>,
-    bindings: Option<Bindings<'t, &'static [u8]>>,
-    open_instances: Option<Instances<'t, ()>>,
-    open_bindings: Option<Bindings<'t, ()>>,
+    instances: Option<Rows<'t>>,
+    bindings: Option<Rows<'t>>,
+    open_instances: Option<Rows<'t>>,
+    open_bindings: Option<Rows<'t>>,
     changed: bool,
 }
 
@@ -263,9 +281,7 @@ impl<'t> Batch<'t> {
 
     fn look_up(&mut self, key: &Key) -> Result<(Revision, bool), Error> {
         let value = match key {
-            Key::Instance(id) => {
-                open(&mut self.instances, self.txn, INSTANCES)?.get(id.as_str())?
-            }
+            Key::Instance(id) => open(&mut self.instances, self.txn, INSTANCES)?.get(place(id))?,
             Key::Binding(instance, id) => open(&mut self.bindings, self.txn, BINDINGS)?
                 .get((instance.as_str(), id.as_str()))?,
         };
@@ -286,8 +302,9 @@ impl<'t> Batch<'t> {
         self.changed = true;
         let length = HEAD + body.len();
         let mut value = match key {
-            Key::Instance(id) => open(&mut self.instances, self.txn, INSTANCES)?
-                .insert_reserve(id.as_str(), length)?,
+            Key::Instance(id) => {
+                open(&mut self.instances, self.txn, INSTANCES)?.insert_reserve(place(id), length)?
+            }
             Key::Binding(instance, id) => open(&mut self.bindings, self.txn, BINDINGS)?
                 .insert_reserve((instance.as_str(), id.as_str()), length)?,
         };
@@ -305,7 +322,7 @@ impl<'t> Batch<'t> {
     fn delete(&mut self, key: &Key, was_open: bool) -> Result<(), Error> {
         let removed = match key {
             Key::Instance(id) => open(&mut self.instances, self.txn, INSTANCES)?
-                .remove(id.as_str())?
+                .remove(place(id))?
                 .is_some(),
             Key::Binding(instance, id) => open(&mut self.bindings, self.txn, BINDINGS)?
                 .remove((instance.as_str(), id.as_str()))?
@@ -334,34 +351,30 @@ impl<'t> Batch<'t> {
 
     /// Enters a key among the open operations, or takes it out.
     fn mark(&mut self, key: &Key, open_now: bool) -> Result<(), Error> {
-        match key {
-            Key::Instance(id) => {
-                let table = open(&mut self.open_instances, self.txn, OPEN_INSTANCES)?;
-                if open_now {
-                    table.insert(id.as_str(), ())?;
-                } else {
-                    table.remove(id.as_str())?;
-                }
-            }
-            Key::Binding(instance, id) => {
-                let table = open(&mut self.open_bindings, self.txn, OPEN_BINDINGS)?;
-                let key = (instance.as_str(), id.as_str());
-                if open_now {
-                    table.insert(key, ())?;
-                } else {
-                    table.remove(key)?;
-                }
-            }
+        let (table, key) = match key {
+            Key::Instance(id) => (
+                open(&mut self.open_instances, self.txn, OPEN_INSTANCES)?,
+                place(id),
+            ),
+            Key::Binding(instance, id) => (
+                open(&mut self.open_bindings, self.txn, OPEN_BINDINGS)?,
+                (instance.as_str(), id.as_str()),
+            ),
+        };
+        if open_now {
+            table.insert(key, &[][..])?;
+        } else {
+            table.remove(key)?;
         }
         Ok(())
     }
 }
 
 /// A function rather than a method, so that the other fields can be used meanwhile.
-fn open<'a, 't, K: TableKey, V: Value>(
-    slot: &'a mut Option<Table<'t, K, V>>,
+fn open<'a, 't>(
+    slot: &'a mut Option<Rows<'t>>,
     txn: &'t WriteTransaction,
-    table: TableDefinition<K, V>,
-) -> Result<&'a mut Table<'t, K, V>, TableError> {
+    table: Row,
+) -> Result<&'a mut Rows<'t>, TableError> {
     get_or_open(slot, || txn.open_table(table))
 }

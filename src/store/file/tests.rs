@@ -151,7 +151,7 @@ fn a_file_in_use_is_refused() {
     assert_eq!(body(&open(&path), "after").as_deref(), Some(&b"after"[..]));
 }
 
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const META: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("meta");
 
 fn as_redb(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
     let db = Database::create(path).unwrap();
@@ -164,7 +164,7 @@ fn set_format(path: &Path, format: u64) {
     as_redb(path, |txn| {
         txn.open_table(META)
             .unwrap()
-            .insert("format", format)
+            .insert(("format", ""), &format.to_le_bytes()[..])
             .unwrap();
     });
 }
@@ -200,6 +200,15 @@ fn a_database_of_another_program_is_left_alone() {
         txn.open_table(TableDefinition::<&str, &str>::new("meta"))
             .unwrap()
             .insert("format", "1")
+            .unwrap();
+    });
+    assert!(refusal_without_change(&path).contains("not of brokerlet"));
+    // Nor where it is of the same type.
+    let path = folder.0.join("alike.redb");
+    as_redb(&path, |txn| {
+        txn.open_table(META)
+            .unwrap()
+            .insert(("format", ""), &b"1"[..])
             .unwrap();
     });
     assert!(refusal_without_change(&path).contains("not of brokerlet"));
