@@ -15,7 +15,11 @@ pub fn run(bytes: &[u8]) {
     let whole = read(std::iter::once(bytes));
     let sizes = [1, 2, 5, 16, 251];
     for n in 0..=sizes.len() {
-        let sizes = if n == sizes.len() { &sizes[..] } else { &sizes[n..=n] };
+        let sizes = if n == sizes.len() {
+            &sizes[..]
+        } else {
+            &sizes[n..=n]
+        };
         assert_eq!(read(pieces(bytes, sizes)), whole, "in pieces of {sizes:?}");
     }
     let mut at = 0;
@@ -37,13 +41,20 @@ pub fn run(bytes: &[u8]) {
         if seen.request.keep_alive {
             let rest = read(std::iter::once(&bytes[at..]));
             let left = whole.requests.iter().filter(|other| other.at >= at);
-            assert!(rest.requests.iter().map(|seen| &seen.request).eq(left.map(|seen| &seen.request)));
+            assert!(
+                rest.requests
+                    .iter()
+                    .map(|seen| &seen.request)
+                    .eq(left.map(|seen| &seen.request))
+            );
             assert_eq!(rest.end, whole.end);
         }
     }
     let at = skip_empty_lines(bytes, at);
     match (whole.end, reference::request(&bytes[at..])) {
-        (End::Closed, _) | (End::Waits, Err(No::Incomplete)) | (End::Refused, Err(No::Malformed)) => {}
+        (End::Closed, _)
+        | (End::Waits, Err(No::Incomplete))
+        | (End::Refused, Err(No::Malformed)) => {}
         // What is wrong with a head that has not ended is seen before its end, or only there.
         (End::Refused, Err(No::Incomplete)) => {}
         (End::Refused, Ok(request)) => assert!(
@@ -155,7 +166,11 @@ impl Reader {
             }
         };
         let framing = parsed.body;
-        let fields = self.buffer[..end].windows(2).filter(|two| two == b"\r\n").count() - 2;
+        let fields = self.buffer[..end]
+            .windows(2)
+            .filter(|two| two == b"\r\n")
+            .count()
+            - 2;
         let request = reference::Request {
             method: parsed.method.to_owned(),
             target: parsed.target.to_owned(),
@@ -229,7 +244,10 @@ fn skip_empty_lines(bytes: &[u8], mut at: usize) -> usize {
 fn agrees_with_httparse(head: &[u8], request: &reference::Request) {
     let mut fields = [httparse::EMPTY_HEADER; 256];
     let mut parsed = httparse::Request::new(&mut fields);
-    assert_eq!(parsed.parse(head), Ok(httparse::Status::Complete(head.len())));
+    assert_eq!(
+        parsed.parse(head),
+        Ok(httparse::Status::Complete(head.len()))
+    );
     assert_eq!(parsed.method, Some(&*request.method));
     assert_eq!(parsed.path, Some(&*request.target));
     assert_eq!(parsed.headers.len(), request.size.fields);

@@ -166,7 +166,9 @@ fn lines(head: &[u8]) -> Option<Vec<&[u8]>> {
         left = &left[end + 2..];
     }
     lines.push(left);
-    let clean = lines.iter().all(|line| line.iter().all(|byte| is_content(*byte)));
+    let clean = lines
+        .iter()
+        .all(|line| line.iter().all(|byte| is_content(*byte)));
     clean.then_some(lines)
 }
 
@@ -180,7 +182,9 @@ fn request_line(line: &[u8]) -> Option<(String, String, bool)> {
         _ => return None,
     };
     let is_path = target.starts_with('/')
-        && target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        && target
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'#');
     let well_formed = parts.next().is_none() && is_token(method.as_bytes()) && is_path;
     well_formed.then(|| (method.to_owned(), target.to_owned(), old))
 }
@@ -190,8 +194,14 @@ fn field(line: &[u8]) -> Option<(String, &[u8])> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let start = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());
-    let end = value.iter().rposition(|byte| !is_space(byte)).map_or(start, |end| end + 1);
+    let start = value
+        .iter()
+        .position(|byte| !is_space(byte))
+        .unwrap_or(value.len());
+    let end = value
+        .iter()
+        .rposition(|byte| !is_space(byte))
+        .map_or(start, |end| end + 1);
     is_token(name).then(|| {
         let name = String::from_utf8_lossy(name).to_ascii_lowercase();
         (name, &value[start..end])
@@ -212,18 +222,24 @@ fn is_content(byte: u8) -> bool {
 }
 
 fn ascii(value: &[u8]) -> Option<&str> {
-    std::str::from_utf8(value).ok().filter(|text| text.is_ascii())
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|text| text.is_ascii())
 }
 
 fn number(digits: &[u8]) -> Option<u128> {
     let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     all.then(|| {
         digits.iter().fold(0, |number: u128, digit| {
-            number.saturating_mul(10).saturating_add((digit - b'0').into())
+            number
+                .saturating_mul(10)
+                .saturating_add((digit - b'0').into())
         })
     })
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+    bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
 }
