@@ -28,7 +28,7 @@ pub fn judge_poll<'r>(
         (Some(last), _) if is_meant(last) => Poll::Known(last),
         // What a delete has cut off: it has failed.
         (Some(last), _) => match last.before().filter(|before| is_meant(before)) {
-            Some(before) if !before.in_progress() => Poll::Known(before),
+            Some(before) if last.unmade => Poll::Known(before),
             _ => Poll::Unknown,
         },
         (None, Some(gone)) if !is_meant(gone) => Poll::Absent,
@@ -96,6 +96,7 @@ mod tests {
     fn what_was_cut_off_has_failed() {
         let cut_off = operation(Kind::Provision, State::InProgress, "first").cut_off();
         let mut last = operation(Kind::Deprovision, State::InProgress, "second");
+        last.unmade = true;
         last.underway = Some(Box::new(Underway {
             attempt: 1,
             deadline: String::new(),
@@ -109,6 +110,9 @@ mod tests {
         );
         assert_eq!(judge(Some(&last), None, ""), "deprovision in progress");
         assert_eq!(judge(Some(&last), None, "third"), "400");
+        // Of what was made in full, only the last operation counts.
+        last.unmade = false;
+        assert_eq!(judge(Some(&last), None, "first"), "400");
         // Deleted in the meantime, without anybody polling for that.
         assert_eq!(judge(None, Some(&cut_off), ""), "provision failed");
         assert_eq!(judge(None, Some(&cut_off), "first"), "provision failed");

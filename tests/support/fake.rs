@@ -1,8 +1,9 @@
-//! An adapter with outside effects that does what the test tells it, and a store that fails when the test says so.
+//! An adapter with outside effects that does what the test tells it, synchronously or asynchronously, and a store that
+//! fails when the test says so.
 
 use brokerlet::adapter::settings::Fulfilment;
 use brokerlet::adapter::{
-    Adapter, BindingCall, Bound, Failure, InstanceCall, Provisioned, UpdateCall,
+    Adapter, BindingCall, Bound, Failure, InstanceCall, Kind, Origin, Provisioned, Run, UpdateCall,
 };
 use brokerlet::broker::error::Error as Refused;
 use brokerlet::broker::plans::Plans;
@@ -12,11 +13,13 @@ use brokerlet::json::Object;
 use brokerlet::store::memory::Memory;
 use brokerlet::store::{Change, Error, Key, Outcome, Record, Store};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 /// The one service offering of [`offer`], and its plans.
 pub const SERVICE: &str = "files";
@@ -36,6 +39,8 @@ pub struct Call {
     pub instance_state: Value,
     pub predecessor: Option<String>,
     pub user: Option<String>,
+    /// The operation's id, and which attempt at it this is.
+    pub run: (String, u32),
     /// Of an update: the plan before it, the parameters before it, and those it changes.
     pub before: Option<(String, Value, Value)>,
 }
@@ -43,7 +48,16 @@ pub struct Call {
 enum Order {
     Fail(Failure),
     Panic,
-    Hold(Sender<()>, Receiver<()>),
+    Hold(Sender<()>, Sender<Word>, Receiver<Word>),
+    HoldStubbornly(Sender<()>, Receiver<Word>),
+}
+
+/// What a held call is told.
+enum Word {
+    Release,
+    /// Makes progress, and says through the channel when it has told so.
+    Progress(String, Sender<()>),
+    Cancelled,
 }
 
 /// The adapters of the plans of [`offer`], seen from the test.
@@ -54,12 +68,20 @@ pub struct Fake(Arc<Mutex<Told>>);
 struct Told {
     calls: Vec<Call>,
     orders: HashMap<&'static str, Vec<Order>>,
+    asynchronous: Vec<Kind>,
+    concurrency: Option<usize>,
+    timeout: Option<Duration>,
+    /// What there is outside the broker: ids of instances and bindings.
+    made: BTreeSet<String>,
+    /// The ids that a call is about right now, and those that two were about at once.
+    at_work: HashSet<String>,
+    overlaps: Vec<String>,
 }
 
 /// A call that stays in the adapter until the test lets it go on.
 pub struct Held {
     entered: Receiver<()>,
-    release: Sender<()>,
+    word: Sender<Word>,
 }
 
 /// Longer than anything takes that is not broken.
@@ -71,8 +93,21 @@ impl Held {
         self.entered.recv_timeout(PATIENCE).unwrap();
     }
 
+    /// Whether the adapter was called by now.
+    pub fn was_entered(&self) -> bool {
+        self.entered.try_recv().is_ok()
+    }
+
     pub fn release(&self) {
-        self.release.send(()).unwrap();
+        self.word.send(Word::Release).unwrap();
+    }
+
+    /// Has the call tell its progress.
+    pub fn progress(&self, text: &str) {
+        let (telling, told) = channel();
+        let word = Word::Progress(text.to_owned(), telling);
+        self.word.send(word).unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
     }
 }
 
@@ -87,12 +122,35 @@ impl Fake {
         self.order(operation, Order::Panic);
     }
 
-    /// The next call of this operation is held.
+    /// The next call of this operation is held, and fails when it is cancelled.
     pub fn hold(&self, operation: &'static str) -> Held {
         let (entering, entered) = channel();
-        let (release, released) = channel();
-        self.order(operation, Order::Hold(entering, released));
-        Held { entered, release }
+        let (word, words) = channel();
+        self.order(operation, Order::Hold(entering, word.clone(), words));
+        Held { entered, word }
+    }
+
+    /// The next call of this operation is held, also when it is cancelled.
+    pub fn hold_stubbornly(&self, operation: &'static str) -> Held {
+        let (entering, entered) = channel();
+        let (word, words) = channel();
+        self.order(operation, Order::HoldStubbornly(entering, words));
+        Held { entered, word }
+    }
+
+    /// These operations are asynchronous from now on.
+    pub fn set_async(&self, operations: &[Kind]) {
+        self.0.lock().unwrap().asynchronous = operations.to_vec();
+    }
+
+    /// So many calls may be made at once.
+    pub fn set_concurrency(&self, concurrency: usize) {
+        self.0.lock().unwrap().concurrency = Some(concurrency);
+    }
+
+    /// Operations that begin from now on may take so long.
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.0.lock().unwrap().timeout = Some(timeout);
     }
 
     fn order(&self, operation: &'static str, order: Order) {
@@ -111,8 +169,41 @@ impl Fake {
         self.calls().into_iter().map(name).collect()
     }
 
+    /// What there is outside the broker: ids of instances and bindings.
+    pub fn made(&self) -> Vec<String> {
+        self.0.lock().unwrap().made.iter().cloned().collect()
+    }
+
+    /// The ids that were worked on by two calls at once, which must not be.
+    pub fn overlaps(&self) -> Vec<String> {
+        self.0.lock().unwrap().overlaps.clone()
+    }
+
+    /// Carries a call out, as it was told to.
+    fn work(&self, call: Call, run: Run<'_>) -> Result<(), Failure> {
+        let (operation, id) = (call.operation, call.id.clone());
+        {
+            let mut told = self.0.lock().unwrap();
+            if !told.at_work.insert(id.clone()) {
+                told.overlaps.push(id.clone());
+            }
+        }
+        let obeyed = catch_unwind(AssertUnwindSafe(|| self.obey(call, run)));
+        let mut told = self.0.lock().unwrap();
+        told.at_work.remove(&id);
+        if let Ok(Ok(())) = obeyed {
+            match operation {
+                "provision" | "bind" => told.made.insert(id),
+                "deprovision" | "unbind" => told.made.remove(&id),
+                _ => true,
+            };
+        }
+        drop(told);
+        obeyed.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
     /// Obeys; what is held is released at the latest when the test is over, which then fails.
-    fn obey(&self, call: Call) -> Result<(), Failure> {
+    fn obey(&self, call: Call, run: Run<'_>) -> Result<(), Failure> {
         let operation = call.operation;
         let order = {
             let mut told = self.0.lock().unwrap();
@@ -123,10 +214,29 @@ impl Fake {
             None => Ok(()),
             Some(Order::Fail(failure)) => Err(failure),
             Some(Order::Panic) => panic!("the adapter panics, as it was told"),
-            Some(Order::Hold(entered, released)) => {
+            Some(Order::Hold(entered, cancelled, words)) => {
                 entered.send(()).unwrap();
-                released.recv_timeout(PATIENCE).unwrap();
-                Ok(())
+                let _woken = run.cancel.on_cancel(move || {
+                    let _ = cancelled.send(Word::Cancelled);
+                });
+                listen(&words, run)
+            }
+            Some(Order::HoldStubbornly(entered, words)) => {
+                entered.send(()).unwrap();
+                listen(&words, run)
+            }
+        }
+    }
+}
+
+fn listen(words: &Receiver<Word>, run: Run<'_>) -> Result<(), Failure> {
+    loop {
+        match words.recv_timeout(PATIENCE).unwrap() {
+            Word::Release => return Ok(()),
+            Word::Cancelled => return Err(Failure::failed("it was cancelled")),
+            Word::Progress(text, told) => {
+                (run.progress)(&text);
+                told.send(()).unwrap();
             }
         }
     }
@@ -161,6 +271,7 @@ impl OfPlan {
                 .identity
                 .and_then(|i| i.user())
                 .map(str::to_owned),
+            run: (call.run.id.to_owned(), call.run.attempt),
             before: None,
         }
     }
@@ -177,8 +288,22 @@ impl OfPlan {
 }
 
 impl Adapter for OfPlan {
+    fn is_async(&self, operation: Kind) -> bool {
+        let told = self.fake.0.lock().unwrap();
+        told.asynchronous.contains(&operation)
+    }
+
+    fn timeout(&self, _: Kind) -> Duration {
+        let told = self.fake.0.lock().unwrap();
+        told.timeout.unwrap_or(Duration::from_secs(600))
+    }
+
+    fn concurrency(&self) -> Option<usize> {
+        self.fake.0.lock().unwrap().concurrency
+    }
+
     fn provision(&self, call: &InstanceCall<'_>) -> Result<Provisioned, Failure> {
-        self.fake.obey(self.call("provision", call))?;
+        self.fake.work(self.call("provision", call), call.run)?;
         Ok(Provisioned {
             dashboard_url: Some(format!("https://{}.example.com", self.plan)),
             state: map(json!({ "made": call.instance_id })),
@@ -187,14 +312,15 @@ impl Adapter for OfPlan {
     }
 
     fn update(&self, call: &UpdateCall<'_>) -> Result<Provisioned, Failure> {
-        self.fake.obey(Call {
+        let told = Call {
             before: Some((
                 call.previous_plan_id.to_owned(),
                 value(call.previous_parameters),
                 value(call.changes),
             )),
             ..self.call("update", &call.instance)
-        })?;
+        };
+        self.fake.work(told, call.instance.run)?;
         Ok(Provisioned {
             dashboard_url: Some(format!("https://{}.example.com", self.plan)),
             ..Provisioned::default()
@@ -202,11 +328,12 @@ impl Adapter for OfPlan {
     }
 
     fn deprovision(&self, call: &InstanceCall<'_>) -> Result<(), Failure> {
-        self.fake.obey(self.call("deprovision", call))
+        self.fake.work(self.call("deprovision", call), call.run)
     }
 
     fn bind(&self, call: &BindingCall<'_>) -> Result<Bound, Failure> {
-        self.fake.obey(self.binding_call("bind", call))?;
+        let told = self.binding_call("bind", call);
+        self.fake.work(told, call.instance.run)?;
         Ok(Bound {
             state: map(json!({ "granted": call.binding_id })),
             ..Bound::credentials([("user", call.binding_id)])
@@ -214,7 +341,8 @@ impl Adapter for OfPlan {
     }
 
     fn unbind(&self, call: &BindingCall<'_>) -> Result<(), Failure> {
-        self.fake.obey(self.binding_call("unbind", call))
+        let told = self.binding_call("unbind", call);
+        self.fake.work(told, call.instance.run)
     }
 }
 
@@ -273,9 +401,11 @@ impl Shelf {
 
     /// The same, with some of the plans only.
     pub fn broker_offering(&self, plans: &[&'static str], fake: &Fake) -> Api {
-        let broker = Broker::new(offer(plans, fake), Box::new(self.clone()));
+        let cut = Arc::new(AtomicBool::new(false));
+        let store = Handle(self.clone(), cut.clone());
+        let broker = Broker::new(offer(plans, fake), Box::new(store));
         broker.recover().unwrap();
-        Api(broker)
+        Api(broker, cut)
     }
 
     /// So many commits succeed from now on, then so many fail, then all succeed again.
@@ -348,14 +478,60 @@ impl Store for Shelf {
     }
 }
 
+/// The shelf as one broker sees it, until that is killed.
+struct Handle(Shelf, Arc<AtomicBool>);
+
+impl Handle {
+    fn alive(&self) -> Result<&Shelf, Error> {
+        match self.1.load(Ordering::SeqCst) {
+            false => Ok(&self.0),
+            true => Err(Error {
+                message: "the broker was killed".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Store for Handle {
+    fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Error> {
+        self.alive()?.read(keys)
+    }
+
+    fn bindings(&self, instance_id: &str) -> Result<Vec<(String, Record)>, Error> {
+        self.alive()?.bindings(instance_id)
+    }
+
+    fn open_operations(&self) -> Result<Vec<Key>, Error> {
+        self.alive()?.open_operations()
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error> {
+        self.alive()?.commit(changes)
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
 /// A broker without sockets.
-pub struct Api(pub Arc<Broker>);
+pub struct Api(pub Arc<Broker>, Arc<AtomicBool>);
+
+/// A platform that polls where it is told to.
+pub const POLLS: Caller<'static> = Caller {
+    origin: Origin {
+        identity: None,
+        request_id: None,
+    },
+    accepts_incomplete: true,
+};
 
 /// Status and body, of successes and errors alike.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answered {
     pub status: u16,
     pub body: Value,
+    pub retry_after: Option<u32>,
 }
 
 impl From<Result<Answer, Refused>> for Answered {
@@ -364,10 +540,12 @@ impl From<Result<Answer, Refused>> for Answered {
             Ok(answer) => Answered {
                 status: answer.status,
                 body: serde_json::from_slice(&answer.body).unwrap(),
+                retry_after: answer.retry_after,
             },
             Err(error) => Answered {
                 status: error.status,
                 body: serde_json::to_value(&error).unwrap(),
+                retry_after: error.retry_after,
             },
         }
     }
@@ -396,15 +574,43 @@ impl Answered {
 }
 
 impl Api {
+    /// Ends the broker as kill -9 does: it reads and writes nothing any more. Calls of adapters are not ended.
+    pub fn kill(self) {
+        self.1.store(true, Ordering::SeqCst);
+        self.0.finish();
+    }
+
     pub fn provision(&self, id: &str, body: &Value) -> Answered {
         let body = body.to_string();
-        self.0
-            .provision(id, body.as_bytes(), Caller::default())
-            .into()
+        self.0.provision(id, body.as_bytes(), POLLS).into()
     }
 
     pub fn fetch(&self, id: &str) -> Answered {
         self.0.fetch_instance(id, None, None).into()
+    }
+
+    /// Polls until the operation has ended, as platforms do.
+    #[track_caller]
+    pub fn ended(&self, poll: impl Fn() -> Answered) -> Answered {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let answered = poll();
+            if answered.body["state"] != "in progress" {
+                return answered;
+            }
+            assert!(Instant::now() < end, "still {}", answered.body);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub fn poll_operation(&self, id: &str, operation: &str) -> Answered {
+        self.0.poll_instance(id, None, None, Some(operation)).into()
+    }
+
+    pub fn poll_binding_operation(&self, instance: &str, id: &str, operation: &str) -> Answered {
+        self.0
+            .poll_binding(instance, id, None, None, Some(operation))
+            .into()
     }
 
     pub fn poll(&self, id: &str) -> Answered {
@@ -416,20 +622,16 @@ impl Api {
         let mut body = body.clone();
         body["service_id"] = json!(SERVICE);
         let body = body.to_string();
-        self.0.update(id, body.as_bytes(), Caller::default()).into()
+        self.0.update(id, body.as_bytes(), POLLS).into()
     }
 
     pub fn deprovision(&self, id: &str, plan: &str) -> Answered {
-        self.0
-            .deprovision(id, SERVICE, plan, Caller::default())
-            .into()
+        self.0.deprovision(id, SERVICE, plan, POLLS).into()
     }
 
     pub fn bind(&self, instance: &str, id: &str, body: &Value) -> Answered {
         let body = body.to_string();
-        self.0
-            .bind(instance, id, body.as_bytes(), Caller::default())
-            .into()
+        self.0.bind(instance, id, body.as_bytes(), POLLS).into()
     }
 
     pub fn fetch_binding(&self, instance: &str, id: &str) -> Answered {
@@ -441,8 +643,6 @@ impl Api {
     }
 
     pub fn unbind(&self, instance: &str, id: &str, plan: &str) -> Answered {
-        self.0
-            .unbind(instance, id, SERVICE, plan, Caller::default())
-            .into()
+        self.0.unbind(instance, id, SERVICE, plan, POLLS).into()
     }
 }

@@ -1,8 +1,9 @@
 use super::*;
-use crate::adapter::{BindingCall, Bound, Failure, InstanceCall, Provisioned};
+use crate::adapter::{BindingCall, Bound, Failure, InstanceCall, Kind, Provisioned};
 use crate::catalog::{Catalog, file};
 
 use serde_json::json;
+use std::path::Path;
 use std::time::SystemTime;
 
 /// A service offering with one plan, as a catalog resolves it; `service` and `plan` are merged in.
@@ -35,12 +36,43 @@ pub fn probe<T>(
     service: &Service,
     read: impl FnOnce(&Settings<'_>) -> T,
 ) -> (T, Vec<String>) {
+    probe_in(Path::new(""), object, service, read)
+}
+
+/// The same, in another environment.
+pub fn probe_with<T>(
+    environment: Environment<'_>,
+    object: &Value,
+    service: &Service,
+    read: impl FnOnce(&Settings<'_>) -> T,
+) -> (T, Vec<String>) {
+    probe_of(environment, Path::new(""), object, service, read)
+}
+
+/// The same, of a catalog file in this folder.
+pub fn probe_in<T>(
+    folder: &Path,
+    object: &Value,
+    service: &Service,
+    read: impl FnOnce(&Settings<'_>) -> T,
+) -> (T, Vec<String>) {
+    probe_of(&environment, folder, object, service, read)
+}
+
+fn probe_of<T>(
+    environment: Environment<'_>,
+    folder: &Path,
+    object: &Value,
+    service: &Service,
+    read: impl FnOnce(&Settings<'_>) -> T,
+) -> (T, Vec<String>) {
     let findings = RefCell::new(Findings::default());
     let place = "services[0].plans[0].adapter".to_owned();
     let context = Context {
         service,
         plan: &service.plans[0],
-        environment: &environment,
+        environment,
+        folder,
         findings: &findings,
         stands_at_service: false,
     };
@@ -236,7 +268,14 @@ fn build_all(kinds: &Kinds, plan: Value, service: Value) -> Vec<(Option<Fulfilme
     let mut built = Vec::new();
     for (p, plan) in service.plans.iter().enumerate() {
         let private = loaded.adapters.get(&(0, p));
-        let fulfilment = kinds.build(private, service, plan, &environment, &mut findings);
+        let fulfilment = kinds.build(
+            private,
+            service,
+            plan,
+            &environment,
+            Path::new(""),
+            &mut findings,
+        );
         let lines = findings.0.iter().map(ToString::to_string).collect();
         built.push((fulfilment, lines));
         if private.is_some_and(|private| private.place().contains(".plans[")) {
@@ -407,6 +446,7 @@ fn settings_of_the_service_are_of_use_as_long_as_one_plan_is_bindable() {
                     &service,
                     plan,
                     &environment,
+                    Path::new(""),
                     &mut findings,
                 )
                 .unwrap();
@@ -414,4 +454,97 @@ fn settings_of_the_service_are_of_use_as_long_as_one_plan_is_bindable() {
         let found: Vec<_> = findings.0.iter().map(ToString::to_string).collect();
         assert_eq!(found, wanted);
     }
+}
+
+/// A kind of adapter with outside effects that is asynchronous in what its settings list, each with this timeout.
+fn slow() -> Kinds {
+    struct Slow(Vec<String>, Duration);
+    impl Adapter for Slow {
+        fn is_async(&self, operation: Kind) -> bool {
+            self.0.iter().any(|name| name == operation.name())
+        }
+        fn timeout(&self, _: Kind) -> Duration {
+            self.1
+        }
+        fn provision(&self, _: &InstanceCall<'_>) -> Result<Provisioned, Failure> {
+            Ok(Provisioned::default())
+        }
+        fn deprovision(&self, _: &InstanceCall<'_>) -> Result<(), Failure> {
+            Ok(())
+        }
+        fn bind(&self, _: &BindingCall<'_>) -> Result<Bound, Failure> {
+            Ok(Bound::default())
+        }
+        fn unbind(&self, _: &BindingCall<'_>) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+    Kinds::standard().with("slow", |settings| {
+        let names = settings.array("async")?.iter();
+        let names = names.filter_map(|name| name.as_str().map(str::to_owned));
+        Some(Slow(names.collect(), settings.duration("timeout")?))
+    })
+}
+
+/// What [`slow`] settings of the one plan are told, given more of the plan and of the service offering.
+fn slowly(asynchronous: Value, plan: Value, service: Value) -> (bool, Vec<String>) {
+    let mut whole = json!({"adapter": {"kind": "slow", "async": asynchronous, "timeout": "10m"}});
+    whole
+        .as_object_mut()
+        .unwrap()
+        .extend(plan.as_object().unwrap().clone());
+    let (built, findings) = build_all(&slow(), whole, service).pop().unwrap();
+    (built.is_some(), findings)
+}
+
+#[test]
+fn an_asynchronous_bind_needs_retrievable_bindings() {
+    let wanted = format!(
+        "{AT}: plan \"small\" is bound asynchronously, so that platforms have to fetch the credentials: wanted \
+         \"bindings_retrievable\": true in the service offering"
+    );
+    for retrievable in [json!(false), Value::Null] {
+        let service = json!({"bindings_retrievable": retrievable});
+        let refused = slowly(json!(["bind"]), json!({}), service.clone());
+        assert_eq!(refused, (false, vec![wanted.clone()]));
+        // What is not bound, or is bound synchronously, needs none.
+        let fine = (true, vec![]);
+        assert_eq!(
+            slowly(json!(["bind"]), json!({"bindable": false}), service.clone()),
+            fine
+        );
+        assert_eq!(
+            slowly(json!(["provision", "unbind"]), json!({}), service),
+            fine
+        );
+    }
+    let service = json!({"bindings_retrievable": true});
+    assert_eq!(slowly(json!(["bind"]), json!({}), service), (true, vec![]));
+}
+
+#[test]
+fn an_asynchronous_timeout_ends_before_platforms_stop_to_poll() {
+    let fine = (true, vec![]);
+    let polled = |seconds: u64| json!({"maximum_polling_duration": seconds});
+    assert_eq!(slowly(json!(["provision"]), json!({}), json!({})), fine);
+    assert_eq!(slowly(json!(["provision"]), polled(601), json!({})), fine);
+    assert_eq!(slowly(json!([]), polled(60), json!({})), fine);
+    for seconds in [600, 60] {
+        let (built, findings) = slowly(json!(["update"]), polled(seconds), json!({}));
+        assert!(!built);
+        let limit = format!(
+            "less than its maximum_polling_duration of {}m",
+            seconds / 60
+        );
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        let text = "plan \"small\": found a timeout of 10m for update, wanted ";
+        assert!(
+            findings[0].starts_with(&format!("{AT}: {text}{limit}")),
+            "{findings:?}"
+        );
+    }
+    // Of what is never asked for, no timeout matters.
+    let mut plan = polled(60);
+    plan["bindable"] = json!(false);
+    assert_eq!(slowly(json!(["unbind"]), plan, json!({})), fine);
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(500);
 pub const LONGEST: Duration = Duration::from_secs(60);
 
+/// The pause where the state could not be read or written.
+pub const OF_THE_STORE: Duration = Duration::from_secs(2);
+
 /// The pause after this attempt, counted from 1: half a second, then twice as long each time, up to a minute.
 pub fn after_attempt(attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(1).min(16);

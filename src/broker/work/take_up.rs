@@ -22,7 +22,7 @@ impl Broker {
                 .with("error", &*error.description)
                 .with("detail", error.detail.as_ref())
                 .send();
-            self.work.later(plan, entry, pause::LONGEST / 6);
+            self.work.later(plan, entry, pause::OF_THE_STORE);
         };
         let entered = loop {
             let now = Instant::now();
