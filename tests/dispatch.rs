@@ -13,6 +13,7 @@ use brokerlet::store::{Change, Error, Key, Outcome, Record, Store};
 use fake::{Fake, PLANS, SERVICE, Shelf, offer};
 use serde_json::Value;
 use std::io::Read;
+use std::sync::Arc;
 use support::{PASSWORD, USERNAME, instance, provision};
 
 /// A store that cannot be reached.
@@ -46,7 +47,7 @@ impl Store for Gone {
     }
 }
 
-fn dispatcher(broker: Broker) -> Dispatcher {
+fn dispatcher(broker: Arc<Broker>) -> Dispatcher {
     Dispatcher::new(broker, Credentials::new([(USERNAME, PASSWORD)]))
 }
 

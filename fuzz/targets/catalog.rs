@@ -20,7 +20,14 @@ pub fn run(input: &[u8]) {
         for (s, service) in catalog.services().iter().enumerate() {
             for (p, plan) in service.plans.iter().enumerate() {
                 let private = adapters.get(&(s, p));
-                let built = kinds.build(private, service, plan, &environment, &mut findings);
+                let built = kinds.build(
+                    private,
+                    service,
+                    plan,
+                    &environment,
+                    std::path::Path::new(""),
+                    &mut findings,
+                );
                 unbuilt += usize::from(built.is_none());
             }
         }

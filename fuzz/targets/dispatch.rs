@@ -59,7 +59,14 @@ fn dispatcher() -> Dispatcher {
     for (s, service) in loaded.catalog.services().iter().enumerate() {
         for (p, plan) in service.plans.iter().enumerate() {
             let private = loaded.adapters.get(&(s, p));
-            let built = kinds.build(private, service, plan, &environment, &mut findings);
+            let built = kinds.build(
+                private,
+                service,
+                plan,
+                &environment,
+                std::path::Path::new(""),
+                &mut findings,
+            );
             fulfilments.insert(plan.id.clone(), built.unwrap());
         }
     }
