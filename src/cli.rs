@@ -9,6 +9,7 @@ use crate::catalog::Catalog;
 use crate::catalog::file::{self, Environment, Loaded};
 use crate::catalog::finding::Findings;
 use crate::config::VARIABLES;
+use crate::memory;
 use crate::serve;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ const TUTORIAL: &str = include_str!("../examples/tutorial.json");
 /// Runs the program with the adapters that a catalog file may name: reads the arguments and the environment, serves
 /// until SIGTERM or SIGINT, and returns the exit code. A program that brings its own adapters calls this.
 pub fn main(kinds: Kinds) -> ExitCode {
+    memory::give_back_large_pieces();
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)
         .map(|argument| argument.to_string_lossy().into_owned())

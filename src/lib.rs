@@ -15,6 +15,7 @@ pub mod config;
 pub mod http;
 pub mod json;
 pub mod log;
+mod memory;
 mod random;
 mod serve;
 pub mod store;
