@@ -10,8 +10,8 @@ use brokerlet::broker::Caller;
 use brokerlet::http::auth::Credentials;
 use brokerlet::http::dispatch::Dispatcher;
 use brokerlet::http::gate::{Gate, Settings};
-use brokerlet::store::Store;
 use brokerlet::store::file::File;
+use brokerlet::store::{Key, Store};
 use fake::{Answered, Api, Fake, Held, SERVICE, Shelf};
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -896,7 +896,31 @@ fn a_stop_takes_back_a_synchronous_request_that_does_not_finish() {
     assert_eq!(fake.told(), ["provision:i", "deprovision:i"]);
 }
 
-/// The same for what was cut off before, and is being settled when the stop comes.
+/// What has not even begun is as if it had not been asked for.
+#[test]
+fn a_stop_leaves_nothing_of_a_request_that_waits_for_its_turn() {
+    let (fake, shelf) = (Fake::default(), Shelf::new());
+    fake.set_concurrency(1);
+    let broker = shelf.broker(&fake);
+    let held = fake.hold("provision");
+    thread::scope(|scope| {
+        let first = scope.spawn(|| broker.provision("first", &small()));
+        held.entered();
+        let second = scope.spawn(|| broker.provision("second", &small()));
+        while broker.poll("second").status != 200 {
+            thread::yield_now();
+        }
+        let now = Instant::now();
+        assert!(broker.0.stop(now, now + Duration::from_secs(20)));
+        first.join().unwrap().expect(503);
+        second.join().unwrap().expect(503);
+    });
+    broker.poll("second").expect(404);
+    assert_eq!(fake.told(), ["provision:first"]);
+    assert_eq!(shelf.open_operations().unwrap(), [Key::instance("first")]);
+}
+
+/// What was cut off before, and is being settled when the stop comes, comes back, too.
 #[test]
 fn a_stop_reaches_what_is_being_settled() {
     let (fake, shelf) = (Fake::default(), Shelf::new());
