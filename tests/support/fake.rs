@@ -4,6 +4,7 @@
 mod api;
 mod shelf;
 
+#[allow(unused_imports, reason = "every test file uses a part of it")]
 pub use api::{Answered, Api};
 pub use shelf::Shelf;
 
