@@ -267,7 +267,14 @@ fn server() -> Fallible {
     let mut fulfilments = HashMap::new();
     for service in catalog.services() {
         for plan in &service.plans {
-            let built = kinds.build(None, service, plan, &environment, &mut findings);
+            let built = kinds.build(
+                None,
+                service,
+                plan,
+                &environment,
+                Path::new(""),
+                &mut findings,
+            );
             fulfilments.insert(plan.id.clone(), built.ok_or("a plan cannot be fulfilled")?);
         }
     }

@@ -1,10 +1,13 @@
-//! The commands: serve, `check`, `--help`, `--version`.
+//! The commands: serve, `check`, `adapter-test`, `--help`, `--version`.
+
+mod adapter_test;
+mod check;
 
 use crate::adapter::Kinds;
 use crate::adapter::settings::Fulfilment;
+use crate::catalog::Catalog;
 use crate::catalog::file::{self, Environment, Loaded};
-use crate::catalog::finding::{Findings, Severity};
-use crate::catalog::{Catalog, Service};
+use crate::catalog::finding::Findings;
 use crate::config::VARIABLES;
 use crate::serve;
 
@@ -31,7 +34,11 @@ pub fn main(kinds: Kinds) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         [] => serve::serve(&kinds),
-        ["check", file] if !file.starts_with('-') => check(Path::new(file), &kinds),
+        ["check", file] if !file.starts_with('-') => check::run(Path::new(file), &kinds),
+        ["adapter-test", ref rest @ ..] => match adapter_test::Options::parse(rest) {
+            Ok(options) => adapter_test::run(&options, kinds),
+            Err(complaint) => usage(&complaint),
+        },
         ["-h" | "--help" | "help"] => {
             print(&help());
             ExitCode::SUCCESS
@@ -42,10 +49,14 @@ pub fn main(kinds: Kinds) -> ExitCode {
         }
         _ => {
             let found = arguments.join(" ");
-            eprint!("brokerlet: cannot understand the arguments: {found}\n\n{USAGE}");
-            ExitCode::from(EX_USAGE)
+            usage(&format!("cannot understand the arguments: {found}"))
         }
     }
+}
+
+fn usage(complaint: &str) -> ExitCode {
+    eprint!("brokerlet: {complaint}\n\n{USAGE}");
+    ExitCode::from(EX_USAGE)
 }
 
 /// To standard output. A reader that has seen enough, as `head`, is no error.
@@ -57,6 +68,8 @@ const USAGE: &str = "\
 Usage:
   brokerlet               serve the Open Service Broker API until SIGTERM or SIGINT
   brokerlet check FILE    check a catalog file and print the cf commands that register it
+  brokerlet adapter-test FILE [--service NAME] [--plan NAME]
+                          make, use and delete instances of each plan, to see whether its adapter does what it must
   brokerlet --help        print this help
   brokerlet --version     print the version
 ";
@@ -75,7 +88,7 @@ fn help() -> String {
         text.push('\n');
     }
     text.push_str(
-        "\nExit codes: 0 stopped as asked, 1 check found errors, 64 wrong arguments, 74 the state or the network cannot be\n\
+        "\nExit codes: 0 stopped as asked, 1 check or adapter-test found errors, 64 wrong arguments, 74 the state or the network cannot be\n\
          used, 78 the environment or the catalog file is wrong.\n",
     );
     text
@@ -104,11 +117,14 @@ pub(crate) fn load(
     let Some(Loaded { catalog, adapters }) = loaded else {
         return (None, findings);
     };
+    let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
     let mut fulfilments = HashMap::new();
     for (s, service) in catalog.services().iter().enumerate() {
         for (p, plan) in service.plans.iter().enumerate() {
             let private = adapters.get(&(s, p));
-            if let Some(built) = kinds.build(private, service, plan, environment, &mut findings) {
+            if let Some(built) =
+                kinds.build(private, service, plan, environment, folder, &mut findings)
+            {
                 fulfilments.insert(plan.id.clone(), built);
             }
         }
@@ -123,76 +139,4 @@ fn read(path: &Path) -> Result<(String, SystemTime), String> {
     let text = std::fs::read_to_string(path).map_err(failed)?;
     let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
     Ok((text, modified.unwrap_or_else(|_| SystemTime::now())))
-}
-
-/// `brokerlet check FILE`.
-fn check(path: &Path, kinds: &Kinds) -> ExitCode {
-    let environment = |name: &str| std::env::var(name).ok();
-    let (offered, findings) = load(Some(path), kinds, &environment);
-    let file = path.display();
-    let counts = format!(
-        "{}, {}",
-        counted(findings.count(Severity::Error), "error"),
-        counted(findings.count(Severity::Warning), "warning")
-    );
-    let Some((catalog, _)) = offered else {
-        print(&format!("{findings}{file}: {counts}\n"));
-        return ExitCode::FAILURE;
-    };
-    let plans = catalog
-        .services()
-        .iter()
-        .map(|service| service.plans.len())
-        .sum();
-    print(&format!(
-        "{findings}{file}: {counts}; offers {} with {}\n{}",
-        counted(catalog.services().len(), "service"),
-        counted(plans, "plan"),
-        register(catalog.services())
-    ));
-    ExitCode::SUCCESS
-}
-
-fn counted(count: usize, what: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{s}")
-}
-
-/// The `cf` commands that register a catalog and use its first plan.
-fn register(services: &[Service]) -> String {
-    let mut text = String::from(
-        "\nTo register this catalog, with the broker's own user name, password and URL:\n\n  \
-         cf create-service-broker brokerlet \"$BROKER_USERNAME\" \"$BROKER_PASSWORD\" https://brokerlet.example.com\n",
-    );
-    for service in services {
-        _ = writeln!(
-            text,
-            "  cf enable-service-access {} -b brokerlet",
-            shell(&service.name)
-        );
-    }
-    text.push_str("  cf marketplace\n");
-    for service in services {
-        for plan in &service.plans {
-            let (service, plan) = (&service.name, &plan.name);
-            let instance = shell(&format!("my-{service}-{plan}"));
-            _ = writeln!(
-                text,
-                "  cf create-service {} {} {instance}",
-                shell(service),
-                shell(plan)
-            );
-        }
-    }
-    text
-}
-
-/// A word for a shell, quoted where it must be.
-fn shell(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }

@@ -1,7 +1,9 @@
 //! How a plan is fulfilled: the [`Adapter`] trait, and the kinds of adapter that a catalog file can name.
 
+pub mod exec;
 pub(crate) mod run;
 pub mod settings;
+mod shape;
 pub mod shared;
 pub mod template;
 

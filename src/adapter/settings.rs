@@ -2,7 +2,7 @@
 
 mod platform;
 
-use super::{Adapter, Kind, shared};
+use super::{Adapter, Kind, exec, shared};
 use crate::catalog::file::{Environment, Private, expand_env};
 use crate::catalog::finding::{Findings, suggestion};
 use crate::catalog::{Plan, Service};
@@ -11,6 +11,7 @@ use crate::json;
 use serde_json::{Map, Value};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ struct Context<'a> {
     service: &'a Service,
     plan: &'a Plan,
     environment: Environment<'a>,
+    folder: &'a Path,
     findings: &'a RefCell<Findings>,
     stands_at_service: bool,
 }
@@ -48,6 +50,11 @@ impl<'a> Settings<'a> {
     /// The environment that `${env:NAME}` is read from.
     pub fn environment(&self) -> Environment<'a> {
         self.context.environment
+    }
+
+    /// The folder of the catalog file, which relative paths in it start from.
+    pub fn folder(&self) -> &'a Path {
+        self.context.folder
     }
 
     /// Whether the settings stand at the service offering, for all of its plans that have none of their own.
@@ -104,6 +111,12 @@ impl<'a> Settings<'a> {
             return None;
         }
         self.string(key)
+    }
+
+    /// A whole number of at least 1.
+    pub fn count(&self, key: &'static str) -> Option<usize> {
+        let read = |value: &Value| usize::try_from(value.as_u64()?).ok().filter(|n| *n > 0);
+        self.typed(key, read, "a whole number of at least 1")
     }
 
     /// A duration such as `"30d"`, `"10m"` or `"1h 30m"`; never zero.
@@ -228,7 +241,9 @@ impl Fulfilment {
 impl Kinds {
     /// The kinds that brokerlet brings.
     pub fn standard() -> Kinds {
-        Kinds(BTreeMap::new()).with("shared", shared::Shared::from_settings)
+        Kinds(BTreeMap::new())
+            .with("shared", shared::Shared::from_settings)
+            .with("exec", exec::Exec::from_settings)
     }
 
     /// Adds a kind of adapter. `build` reads its settings and returns the adapter of one plan, or `None` after it has
@@ -245,13 +260,15 @@ impl Kinds {
         self
     }
 
-    /// The adapter of one plan. A plan without settings accepts everything, and its credentials are `{}`.
+    /// The adapter of one plan. `folder` is that of the catalog file. A plan without settings accepts everything, and its
+    /// credentials are `{}`.
     pub fn build(
         &self,
         private: Option<&Private>,
         service: &Service,
         plan: &Plan,
         environment: Environment<'_>,
+        folder: &Path,
         findings: &mut Findings,
     ) -> Option<Fulfilment> {
         let Some(private) = private else {
@@ -268,6 +285,7 @@ impl Kinds {
                 service,
                 plan,
                 environment,
+                folder,
                 findings: &collected,
                 stands_at_service: !place.contains(".plans["),
             };

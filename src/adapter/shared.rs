@@ -3,7 +3,6 @@
 mod binding;
 mod instance;
 mod lifetime;
-mod shape;
 #[cfg(test)]
 mod tests;
 

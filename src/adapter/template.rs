@@ -11,6 +11,7 @@ mod rule;
 mod tests;
 
 pub use parse::{Parser, Scope};
+pub(super) use parse::{Token, tokens_of};
 pub use random::Random;
 pub use render::{Values, render_list, render_object};
 pub use rule::{Complaint, Rule};

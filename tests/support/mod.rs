@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
 pub mod connection;
+pub mod programs;
+pub mod servers;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

@@ -3,6 +3,7 @@ use crate::adapter::{BindingCall, Bound, Failure, InstanceCall, Kind, Provisione
 use crate::catalog::{Catalog, file};
 
 use serde_json::json;
+use std::path::Path;
 use std::time::SystemTime;
 
 /// A service offering with one plan, as a catalog resolves it; `service` and `plan` are merged in.
@@ -35,12 +36,43 @@ pub fn probe<T>(
     service: &Service,
     read: impl FnOnce(&Settings<'_>) -> T,
 ) -> (T, Vec<String>) {
+    probe_in(Path::new(""), object, service, read)
+}
+
+/// The same, in another environment.
+pub fn probe_with<T>(
+    environment: Environment<'_>,
+    object: &Value,
+    service: &Service,
+    read: impl FnOnce(&Settings<'_>) -> T,
+) -> (T, Vec<String>) {
+    probe_of(environment, Path::new(""), object, service, read)
+}
+
+/// The same, of a catalog file in this folder.
+pub fn probe_in<T>(
+    folder: &Path,
+    object: &Value,
+    service: &Service,
+    read: impl FnOnce(&Settings<'_>) -> T,
+) -> (T, Vec<String>) {
+    probe_of(&environment, folder, object, service, read)
+}
+
+fn probe_of<T>(
+    environment: Environment<'_>,
+    folder: &Path,
+    object: &Value,
+    service: &Service,
+    read: impl FnOnce(&Settings<'_>) -> T,
+) -> (T, Vec<String>) {
     let findings = RefCell::new(Findings::default());
     let place = "services[0].plans[0].adapter".to_owned();
     let context = Context {
         service,
         plan: &service.plans[0],
-        environment: &environment,
+        environment,
+        folder,
         findings: &findings,
         stands_at_service: false,
     };
@@ -236,7 +268,14 @@ fn build_all(kinds: &Kinds, plan: Value, service: Value) -> Vec<(Option<Fulfilme
     let mut built = Vec::new();
     for (p, plan) in service.plans.iter().enumerate() {
         let private = loaded.adapters.get(&(0, p));
-        let fulfilment = kinds.build(private, service, plan, &environment, &mut findings);
+        let fulfilment = kinds.build(
+            private,
+            service,
+            plan,
+            &environment,
+            Path::new(""),
+            &mut findings,
+        );
         let lines = findings.0.iter().map(ToString::to_string).collect();
         built.push((fulfilment, lines));
         if private.is_some_and(|private| private.place().contains(".plans[")) {
@@ -407,6 +446,7 @@ fn settings_of_the_service_are_of_use_as_long_as_one_plan_is_bindable() {
                     &service,
                     plan,
                     &environment,
+                    Path::new(""),
                     &mut findings,
                 )
                 .unwrap();

@@ -1,7 +1,7 @@
 //! The section `binding`.
 
 use super::lifetime::Lifetime;
-use super::shape;
+use crate::adapter::shape;
 use crate::adapter::template::{
     Members, Parser, Piece, Random, Scope, Template, Values, render_list, render_object,
 };

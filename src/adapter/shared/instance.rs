@@ -1,6 +1,6 @@
 //! The section `instance`.
 
-use super::shape;
+use crate::adapter::shape;
 use crate::adapter::template::{Members, Parser, Random, Scope, Template, Values, render_object};
 use crate::adapter::{Failure, InstanceCall, Provisioned, Settings};
 

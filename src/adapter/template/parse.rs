@@ -279,14 +279,16 @@ fn push(pieces: &mut Vec<Piece>, piece: Piece) {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Token<'t> {
+pub(in crate::adapter) enum Token<'t> {
     Literal(&'t str),
     /// What stands between `${` and `}`.
     Expression(&'t str),
 }
 
 /// Cuts a string up at its expressions; `$${` is a literal `${`. Each token comes with the text from its beginning on.
-pub(super) fn tokens_of(text: &str) -> impl Iterator<Item = (&str, Result<Token<'_>, String>)> {
+pub(in crate::adapter) fn tokens_of(
+    text: &str,
+) -> impl Iterator<Item = (&str, Result<Token<'_>, String>)> {
     let mut rest = text;
     iter::from_fn(move || {
         if rest.is_empty() {

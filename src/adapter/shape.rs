@@ -1,11 +1,11 @@
-//! The objects of the specification that an operator can spell out, as tables.
+//! The objects of the specification that an operator can spell out, or a program return, as tables.
 
 use crate::adapter::Settings;
 use crate::adapter::template::{Checked, Members, Piece, Rule, Template};
 use crate::catalog::finding::suggestion;
 use crate::json;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::mem;
 
 /// What a value must look like: for people who write catalogs, and for platforms that read answers.
@@ -199,6 +199,59 @@ pub fn fit_members(known: &[Member], members: &mut Members, name: &str, settings
             }
         }
     }
+}
+
+impl Shape {
+    /// What is wrong with a value that is known, with its place. Null counts as absent, as in [`fit_members`].
+    pub fn accept(&self, value: &mut Value, name: &str) -> Result<(), String> {
+        match (self, &mut *value) {
+            (Shape::Value(rule), value) => rule
+                .check(value)
+                .map_err(|complaint| format!("{name}: {}", complaint.text())),
+            (Shape::Object(known), Value::Object(members)) => accept_members(known, members, name),
+            (Shape::NonEmptyList(_), Value::Array(items)) if items.is_empty() => Err(format!(
+                "{name}: found an empty array, wanted at least one element"
+            )),
+            (Shape::NonEmptyList(shape), Value::Array(items)) => {
+                let items = items.iter_mut().enumerate();
+                items
+                    .into_iter()
+                    .try_for_each(|(i, item)| shape.accept(item, &format!("{name}[{i}]")))
+            }
+            (shape, found) => Err(format!(
+                "{name}: found {}, wanted {}",
+                json::kind(found),
+                shape.wanted()
+            )),
+        }
+    }
+}
+
+/// As [`Shape::accept`], for the members of an object.
+pub fn accept_members(
+    known: &[Member],
+    members: &mut Map<String, Value>,
+    name: &str,
+) -> Result<(), String> {
+    for member in known {
+        if members.get(member.name).is_some_and(Value::is_null) {
+            members.remove(member.name);
+        }
+        match members.get_mut(member.name) {
+            Some(value) => member
+                .shape
+                .accept(value, &format!("{name}.{}", member.name))?,
+            None if member.is_required => {
+                return Err(format!(
+                    "{name}.{}: found nothing, wanted {}",
+                    member.name,
+                    member.shape.wanted()
+                ));
+            }
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 impl Shape {

@@ -1,0 +1,207 @@
+//! Plans that a program fulfils: any executable that reads one JSON document and prints JSON lines.
+//!
+//! README has the program's side of it, in the chapter "The adapter `exec`".
+
+mod document;
+mod mask;
+mod messages;
+mod process;
+mod protocol;
+mod setup;
+mod verdict;
+
+use super::{
+    Adapter, BindingCall, Bound, Failure, InstanceCall, Kind, Provisioned, Settings, UpdateCall,
+};
+use crate::log;
+use document::Call;
+use messages::Messages;
+use process::{Program, Sink, Stopped};
+use protocol::{Answer, Done, Output};
+use setup::{Environment, Setup};
+use verdict::{Outcome, Verdict};
+
+use std::ffi::{OsStr, OsString};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The adapter `exec`: one program for a plan, called once for each operation.
+pub struct Exec {
+    setup: Setup,
+    plan: String,
+    witness: Option<Arc<dyn Witness>>,
+}
+
+/// Sees what the programs of an adapter do: for whoever develops one.
+pub(crate) trait Witness: Send + Sync {
+    /// A program is about to start. Returns how soon it is to be killed, as if the machine went down.
+    fn starts(&self) -> Option<Duration>;
+    /// A line on standard error, masked.
+    fn says(&self, line: &str);
+    /// All that it printed on standard output, without the secrets of its environment; and whether it was killed as
+    /// wanted.
+    fn ended(&self, output: &str, is_killed: bool);
+}
+
+impl Exec {
+    /// Reads `command`, `env`, `async`, `timeout` and `concurrency`. What is wrong is reported to the settings.
+    pub fn from_settings(settings: &Settings<'_>) -> Option<Exec> {
+        Some(Exec {
+            setup: Setup::read(settings)?,
+            plan: settings.plan().name.clone(),
+            witness: None,
+        })
+    }
+
+    /// The same, watched.
+    pub(crate) fn watched_by(mut self, witness: Arc<dyn Witness>) -> Exec {
+        self.witness = Some(witness);
+        self
+    }
+
+    /// Runs the program for one call.
+    fn call(&self, call: &Call<'_>) -> Result<Done, Failure> {
+        let run = call.instance().run;
+        let verdict = Verdict {
+            kind: call.kind(),
+            plan: &self.plan,
+            file: &self.setup.file,
+            timeout: self.setup.timeout(call.kind()),
+        };
+        let input = call.document().map_err(|_| verdict.damaged())?;
+        let environment = self.setup.environment();
+        let Environment { variables, mask } = environment.map_err(|e| verdict.no_secret(e))?;
+        let arguments = self.setup.arguments.iter().map(String::as_str);
+        let arguments: Vec<&str> = arguments.chain([call.kind().name()]).collect();
+        let variables: Vec<(&OsStr, OsString)> = variables
+            .iter()
+            .map(|(name, value)| (OsStr::new(name), value.clone()))
+            .collect();
+        let dies_after = self.witness.as_ref().and_then(|witness| witness.starts());
+        let program = Program {
+            file: &self.setup.file,
+            arguments: &arguments,
+            folder: &self.setup.folder,
+            environment: &variables,
+            deadline: run.deadline,
+            grace: self.setup.grace(call.kind()),
+            dies_at: dies_after.map(|delay| Instant::now() + delay),
+        };
+
+        let progress = |text: &str| (run.progress)(&mask.apply(text));
+        let mut say = |line: &str| self.tell(call, line);
+        // Only what a bind returns must not be seen in its messages; those of other operations are told as they come.
+        let mut printed = Printed {
+            output: Output::default(),
+            copy: self.witness.as_ref().map(|_| Vec::new()),
+            messages: Messages::new(mask.clone(), call.kind() == Kind::Bind, &mut say),
+            progress: &progress,
+        };
+        let is_cancelled = || run.cancel.is_cancelled();
+        let ended = process::run(&program, &input, &is_cancelled, &mut printed)
+            .map_err(|error| verdict.not_started(&error))?;
+
+        if let (Some(witness), Some(copy)) = (&self.witness, &printed.copy) {
+            let is_killed = ended.stopped == Some(Stopped::Killed);
+            witness.ended(&mask.apply(&String::from_utf8_lossy(copy)), is_killed);
+        }
+        let (answer, output) = printed.output.close(&progress);
+        let mut secrets = mask.clone();
+        if let Some(Answer::Done(done)) = &answer {
+            let credentials = done.credentials.iter().flat_map(|members| members.values());
+            credentials.for_each(|value| secrets.add_within(value));
+        }
+        let last_message = printed.messages.close(&secrets);
+        if ended.held_open {
+            self.tell(call, "(a process left behind keeps its output open)");
+        }
+        verdict.of(
+            Outcome {
+                ended,
+                answer,
+                output,
+                last_message,
+            },
+            &mask,
+        )
+    }
+
+    /// A line that the program wrote to its standard error, masked.
+    fn tell(&self, call: &Call<'_>, line: &str) {
+        if let Some(witness) = &self.witness {
+            witness.says(line);
+        }
+        log::info("program")
+            .with("operation", call.kind().name())
+            .with("operation_id", call.instance().run.id)
+            .with("instance_id", call.instance().instance_id)
+            .with("binding_id", call.binding_id())
+            .with("message", line)
+            .send();
+    }
+
+    fn fit<T>(&self, answer: Result<T, String>) -> Result<T, Failure> {
+        answer.map_err(|fault| verdict::unfit(&self.plan, &fault))
+    }
+}
+
+struct Printed<'a> {
+    output: Output,
+    /// Of the output, for a witness.
+    copy: Option<Vec<u8>>,
+    messages: Messages<'a>,
+    progress: &'a dyn Fn(&str),
+}
+
+impl Sink for Printed<'_> {
+    fn output(&mut self, bytes: &[u8]) -> ControlFlow<()> {
+        if let Some(copy) = &mut self.copy {
+            copy.extend_from_slice(bytes);
+        }
+        self.output.feed(bytes, self.progress)
+    }
+
+    fn messages(&mut self, bytes: &[u8]) {
+        self.messages.feed(bytes);
+    }
+}
+
+impl Adapter for Exec {
+    fn is_async(&self, kind: Kind) -> bool {
+        self.setup.is_async(kind)
+    }
+
+    fn timeout(&self, kind: Kind) -> Duration {
+        self.setup.timeout(kind)
+    }
+
+    fn concurrency(&self) -> Option<usize> {
+        Some(self.setup.concurrency)
+    }
+
+    fn provision(&self, call: &InstanceCall<'_>) -> Result<Provisioned, Failure> {
+        let done = self.call(&Call::Instance(Kind::Provision, call))?;
+        self.fit(done.into_provisioned())
+    }
+
+    fn update(&self, call: &UpdateCall<'_>) -> Result<Provisioned, Failure> {
+        let done = self.call(&Call::Update(call))?;
+        self.fit(done.into_provisioned())
+    }
+
+    fn deprovision(&self, call: &InstanceCall<'_>) -> Result<(), Failure> {
+        self.call(&Call::Instance(Kind::Deprovision, call))?;
+        Ok(())
+    }
+
+    fn bind(&self, call: &BindingCall<'_>) -> Result<Bound, Failure> {
+        let done = self.call(&Call::Binding(Kind::Bind, call))?;
+        self.fit(done.into_bound())
+    }
+
+    fn unbind(&self, call: &BindingCall<'_>) -> Result<(), Failure> {
+        self.call(&Call::Binding(Kind::Unbind, call))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,392 @@
+//! The settings of a plan: which program, with which environment, and how long it may take. What is wrong with them is
+//! found at the start.
+
+use super::mask::Mask;
+use crate::adapter::template::{Token, tokens_of};
+use crate::adapter::{Kind, SYNCHRONOUS_TIMEOUT, Settings};
+use crate::catalog::file::env_value;
+use crate::catalog::finding::suggestion;
+use crate::json;
+
+use rustix::fs::{Access, access};
+use serde_json::Value;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{self, Path, PathBuf};
+use std::time::Duration;
+
+/// What an asynchronous operation may take by default, unless the plan says that platforms give up earlier.
+const ASYNCHRONOUS: Duration = Duration::from_secs(60 * 60);
+/// How many programs of one plan run at the same time by default.
+const CONCURRENCY: usize = 4;
+/// Where programs are looked for if the broker has no `PATH` itself.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// The longest file that `${file:PATH}` takes: what an environment can hold.
+const MAX_FILE: u64 = 128 * 1024;
+
+/// How the programs of one plan are run. Deliberately not printable: it holds secrets.
+pub struct Setup {
+    pub file: PathBuf,
+    pub arguments: Vec<String>,
+    /// That of the catalog file, where programs find what lies beside them.
+    pub folder: PathBuf,
+    variables: Vec<(String, Variable)>,
+    asynchronous: Vec<Kind>,
+    timeout: Option<Duration>,
+    asynchronous_default: Duration,
+    pub concurrency: usize,
+}
+
+/// The value of a variable.
+enum Variable {
+    /// Taken over from the broker: not a secret.
+    Inherited(OsString),
+    Pieces(Vec<Piece>),
+}
+
+enum Piece {
+    Literal(String),
+    /// Read anew for each call.
+    File(PathBuf),
+}
+
+/// The environment of one call, and what is secret in it.
+pub struct Environment {
+    pub variables: Vec<(String, OsString)>,
+    pub mask: Mask,
+}
+
+impl Setup {
+    /// What is wrong is reported to the settings.
+    pub fn read(settings: &Settings<'_>) -> Option<Setup> {
+        let folder = path::absolute(folder_of(settings)).ok()?;
+        let command = read_command(settings, &folder);
+        let variables = read_variables(settings, &folder);
+        let asynchronous = read_asynchronous(settings);
+        let timeout = settings.duration("timeout");
+        let concurrency = settings.count("concurrency").unwrap_or(CONCURRENCY);
+        check_timeout(settings, timeout, &asynchronous);
+        let longest_poll = settings.plan().maximum_polling_duration;
+        let (file, arguments) = command?;
+        Some(Setup {
+            file,
+            arguments,
+            folder,
+            variables,
+            asynchronous,
+            timeout,
+            asynchronous_default: longest_poll.map_or(ASYNCHRONOUS, |seconds| {
+                // Nine tenths of it: the platform should hear the end.
+                ASYNCHRONOUS.min(Duration::from_millis(seconds.saturating_mul(900)))
+            }),
+            concurrency,
+        })
+    }
+
+    pub fn is_async(&self, kind: Kind) -> bool {
+        self.asynchronous.contains(&kind)
+    }
+
+    pub fn timeout(&self, kind: Kind) -> Duration {
+        if self.is_async(kind) {
+            self.timeout.unwrap_or(self.asynchronous_default)
+        } else {
+            let longest = SYNCHRONOUS_TIMEOUT;
+            self.timeout.map_or(longest, |timeout| timeout.min(longest))
+        }
+    }
+
+    /// How long a program may go on after SIGTERM. What is synchronous must be over before the platform gives up.
+    pub fn grace(&self, kind: Kind) -> Duration {
+        Duration::from_secs(if self.is_async(kind) { 10 } else { 2 })
+    }
+
+    /// The environment of the next call. The error names the file that cannot be read.
+    pub fn environment(&self) -> Result<Environment, String> {
+        let mut mask = Mask::default();
+        let mut variables = Vec::with_capacity(self.variables.len());
+        for (name, variable) in &self.variables {
+            let value = match variable {
+                Variable::Inherited(value) => value.clone(),
+                Variable::Pieces(pieces) => {
+                    let value = render(pieces, &mut mask)?;
+                    mask.add(&String::from_utf8_lossy(&value));
+                    OsString::from_vec(value)
+                }
+            };
+            variables.push((name.clone(), value));
+        }
+        Ok(Environment { variables, mask })
+    }
+}
+
+fn render(pieces: &[Piece], mask: &mut Mask) -> Result<Vec<u8>, String> {
+    let mut value = Vec::new();
+    for piece in pieces {
+        match piece {
+            Piece::Literal(text) => value.extend_from_slice(text.as_bytes()),
+            Piece::File(path) => {
+                let content = read_secret(path)?;
+                mask.add(&String::from_utf8_lossy(&content));
+                value.extend_from_slice(&content);
+            }
+        }
+    }
+    Ok(value)
+}
+
+/// The content of a file without the line end after it. The error names the file, never its content.
+fn read_secret(path: &Path) -> Result<Vec<u8>, String> {
+    let name = path.display();
+    let mut content = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut content))
+        .map_err(|error| format!("cannot read the file {name}: {error}"))?;
+    if content.len() as u64 > MAX_FILE {
+        return Err(format!("the file {name} has more than {MAX_FILE} bytes"));
+    }
+    if content.contains(&0) {
+        return Err(format!(
+            "the file {name} holds a zero byte, which no variable can"
+        ));
+    }
+    let end = content.strip_suffix(b"\n").unwrap_or(&content);
+    let end = end.strip_suffix(b"\r").unwrap_or(end).len();
+    content.truncate(end);
+    Ok(content)
+}
+
+fn folder_of<'s>(settings: &Settings<'s>) -> &'s Path {
+    let folder = settings.folder();
+    if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    }
+}
+
+fn read_command(settings: &Settings<'_>, folder: &Path) -> Option<(PathBuf, Vec<String>)> {
+    let wanted = "wanted an array with the program and its arguments, such as [\"./database.sh\"]";
+    if settings.value("command").is_none() {
+        settings.error("command", format!("found nothing, {wanted}"));
+        return None;
+    }
+    let items = settings.array("command")?;
+    if items.is_empty() {
+        settings.error("command", format!("found an empty array, {wanted}"));
+        return None;
+    }
+    let mut words = Vec::with_capacity(items.len());
+    for (i, item) in items.iter().enumerate() {
+        let place = format!("command[{i}]");
+        let complaint = match item {
+            Value::String(word) if word.contains("${") => {
+                "arguments can be seen by everybody on the machine, so they are taken as they are, without \"${\"; hand \
+                 the value over in \"env\""
+                    .to_owned()
+            }
+            Value::String(word) if word.contains('\0') => "holds a zero byte".to_owned(),
+            Value::String(word) if i == 0 && word.is_empty() => {
+                "found an empty string, wanted a program".to_owned()
+            }
+            Value::String(word) => {
+                words.push(word.clone());
+                continue;
+            }
+            other => format!("found {}, wanted a string", json::kind(other)),
+        };
+        settings.error(&place, complaint);
+    }
+    if words.len() < items.len() {
+        return None;
+    }
+    let name = words.remove(0);
+    match find_program(&name, folder, settings) {
+        Ok(file) => Some((file, words)),
+        Err(complaint) => {
+            settings.error("command[0]", complaint);
+            None
+        }
+    }
+}
+
+/// A name with a slash is a path from the catalog file's folder; one without is looked for in `PATH`.
+fn find_program(name: &str, folder: &Path, settings: &Settings<'_>) -> Result<PathBuf, String> {
+    if name.contains('/') {
+        let file = folder.join(name);
+        check_executable(&file).map_err(|problem| format!("{name:?}: {problem}"))?;
+        return Ok(file);
+    }
+    let path = settings.environment()("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned());
+    let found = std::env::split_paths(&path)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|file| check_executable(file).is_ok());
+    found.ok_or_else(|| {
+        let hint = if folder.join(name).exists() {
+            format!("; did you mean \"./{name}\", beside the catalog file?")
+        } else {
+            String::new()
+        };
+        format!("{name:?}: no such program in PATH{hint}")
+    })
+}
+
+/// Says why a file cannot be run.
+fn check_executable(file: &Path) -> Result<(), String> {
+    let shown = file.display();
+    let metadata = std::fs::metadata(file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("the file {shown} does not exist"),
+        _ => format!("cannot look at the file {shown}: {error}"),
+    })?;
+    if !metadata.is_file() {
+        return Err(format!("{shown} is not a file"));
+    }
+    access(file, Access::EXEC_OK).map_err(|_| {
+        format!(
+            "the file {shown} is not executable for the user of the broker; try: chmod +x {shown}"
+        )
+    })?;
+    check_interpreter(file)
+}
+
+/// A script whose `#!` names nothing cannot be run, and the system's complaint ("No such file") seems to mean the script.
+fn check_interpreter(file: &Path) -> Result<(), String> {
+    let mut line = Vec::new();
+    // A program may be executable without being readable: then there is nothing to look at.
+    if let Ok(file) = File::open(file) {
+        let _ = BufReader::new(file.take(256)).read_until(b'\n', &mut line);
+    }
+    let Some(rest) = line.strip_prefix(b"#!") else {
+        return Ok(());
+    };
+    let rest = rest.strip_suffix(b"\n").unwrap_or(rest);
+    let mut words = rest.split(|byte| matches!(byte, b' ' | b'\t'));
+    let interpreter = words.find(|word| !word.is_empty()).unwrap_or_default();
+    if interpreter.ends_with(b"\r") {
+        return Err(
+            "its lines end with CR LF, so its interpreter is not found; wanted LF".to_owned(),
+        );
+    }
+    let interpreter = Path::new(OsStr::from_bytes(interpreter));
+    if interpreter.is_absolute() && !interpreter.exists() {
+        let interpreter = interpreter.display();
+        return Err(format!("its interpreter {interpreter} does not exist"));
+    }
+    Ok(())
+}
+
+/// What the settings give, over `PATH` and `HOME` of the broker.
+fn read_variables(settings: &Settings<'_>, folder: &Path) -> Vec<(String, Variable)> {
+    let inherited = ["PATH", "HOME"].into_iter().filter_map(|name| {
+        let value = settings.environment()(name)?;
+        Some((name.to_owned(), Variable::Inherited(value.into())))
+    });
+    let mut variables: Vec<_> = inherited.collect();
+    for (name, value) in settings.object("env").into_iter().flatten() {
+        let place = format!("env.{name}");
+        if name.is_empty() || name.contains(['=', '\0']) {
+            settings.error(&place, "wanted the name of an environment variable");
+            continue;
+        }
+        let Value::String(text) = value else {
+            settings.error(
+                &place,
+                format!("found {}, wanted a string", json::kind(value)),
+            );
+            continue;
+        };
+        match read_pieces(text, folder, settings) {
+            Ok(pieces) => {
+                variables.retain(|(known, _)| known != name);
+                variables.push((name.clone(), Variable::Pieces(pieces)));
+            }
+            Err(complaint) => settings.error(&place, complaint),
+        }
+    }
+    variables
+}
+
+fn read_pieces(text: &str, folder: &Path, settings: &Settings<'_>) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
+    for (_, token) in tokens_of(text) {
+        let piece = match token? {
+            Token::Literal(text) => Piece::Literal(text.to_owned()),
+            Token::Expression(name) => read_expression(name, folder, settings)?,
+        };
+        if matches!(&piece, Piece::Literal(text) if text.contains('\0')) {
+            return Err("holds a zero byte, which no variable can".to_owned());
+        }
+        pieces.push(piece);
+    }
+    Ok(pieces)
+}
+
+fn read_expression(name: &str, folder: &Path, settings: &Settings<'_>) -> Result<Piece, String> {
+    if let Some(variable) = name.strip_prefix("env:") {
+        return env_value(variable, settings.environment()).map(Piece::Literal);
+    }
+    if let Some(file) = name.strip_prefix("file:") {
+        if file.is_empty() {
+            return Err("${file:} names no file".to_owned());
+        }
+        let path = folder.join(file);
+        // Read anew for each call; what is missing now is most probably misspelt.
+        read_secret(&path)?;
+        return Ok(Piece::File(path));
+    }
+    // Anything else may be a password that happens to hold "${".
+    Err(
+        "unknown expression, wanted ${env:NAME} or ${file:PATH}; a literal \"${\" is written \"$${\""
+            .to_owned(),
+    )
+}
+
+/// `true`, `false` or a list of operations.
+fn read_asynchronous(settings: &Settings<'_>) -> Vec<Kind> {
+    let items = match settings.value("async") {
+        None | Some(Value::Bool(false)) => return Vec::new(),
+        Some(Value::Bool(true)) => return Kind::ALL.to_vec(),
+        Some(Value::Array(items)) => items,
+        Some(other) => {
+            let found = json::kind(other);
+            let text = format!("found {found}, wanted true, false or a list of operations");
+            settings.error("async", text);
+            return Vec::new();
+        }
+    };
+    let mut kinds = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        let place = format!("async[{i}]");
+        let names = Kind::ALL.map(Kind::name);
+        match Kind::ALL.iter().find(|kind| item == kind.name()) {
+            Some(kind) => kinds.push(*kind),
+            None => {
+                let hint = item.as_str().map(|found| suggestion(found, names));
+                let names = names.join(", ");
+                let hint = hint.unwrap_or_default();
+                settings.error(&place, format!("found {item}, wanted one of {names}{hint}"));
+            }
+        }
+    }
+    kinds
+}
+
+fn check_timeout(settings: &Settings<'_>, timeout: Option<Duration>, asynchronous: &[Kind]) {
+    let Some(timeout) = timeout else { return };
+    let found = humantime::format_duration(timeout);
+    if asynchronous.is_empty() && timeout > SYNCHRONOUS_TIMEOUT {
+        settings.error(
+            "timeout",
+            format!(
+                "found {found}, wanted at most 55s: platforms give up a synchronous request after 60s; for longer work say \
+                 \"async\": true"
+            ),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;
