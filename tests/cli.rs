@@ -14,6 +14,8 @@ const USAGE: &str = "\
 Usage:
   brokerlet               serve the Open Service Broker API until SIGTERM or SIGINT
   brokerlet check FILE    check a catalog file and print the cf commands that register it
+  brokerlet adapter-test FILE [--service NAME] [--plan NAME]
+                          make, use and delete instances of each plan, to see whether its adapter does what it must
   brokerlet --help        print this help
   brokerlet --version     print the version
 ";
@@ -290,6 +292,7 @@ fn the_help_names_every_command_variable_and_exit_code() {
             "{line}"
         );
     }
+    assert!(help.contains("adapter-test"));
     let codes = |text: &str| -> BTreeSet<u8> {
         text.split(|c: char| !c.is_ascii_digit())
             .filter_map(|number| number.parse().ok())

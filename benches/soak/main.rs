@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cargo bench --bench soak                                       # two minutes
-//! cargo bench --bench soak -- --seconds 1800 --hostile 200 --honest 16
+//! cargo bench --bench soak -- --seconds 1800 --hostile 200 --honest 16 --program target/…/brokerlet
 //! ```
 
 mod honest;
@@ -13,11 +13,11 @@ mod hostile;
 mod support;
 
 use honest::{Latencies, Platform};
-use support::{Fallible, Folder, Running, broker};
+use support::{Fallible, Folder, Running, broker, quartiles};
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -27,47 +27,62 @@ use std::time::{Duration, Instant};
 const STACK: usize = 256 * 1024;
 /// How many times as long the honest 99th percentile may be beside hostile clients.
 const WANTED_RATIO: f64 = 3.0;
+const ROUNDS: u32 = 6;
 /// How long the broker may take to get rid of those who have gone: the longest of its times that are not for idle ones.
 const SETTLING: Duration = Duration::from_secs(20);
+/// After which nothing will become less any more: longer than a thread is kept that has nothing to do.
+const SETTLED: Duration = Duration::from_secs(8);
 /// What its memory may have grown by in the end, in kB: what allocators keep for the next time.
 const WANTED_GROWTH: u64 = 16 * 1024;
 
 fn main() -> Fallible<ExitCode> {
     let (mut seconds, mut hostile, mut honest) = (120, 200, 16);
     let mut dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let mut program = PathBuf::from(env!("CARGO_BIN_EXE_brokerlet"));
     support::options(|name, value| {
         match name {
             "--seconds" => seconds = value.parse()?,
             "--hostile" => hostile = value.parse()?,
             "--honest" => honest = value.parse()?,
             "--dir" => dir = value.into(),
+            "--program" => program = fs::canonicalize(value)?,
             _ => return Ok(false),
         }
         Ok(true)
     })?;
-    if seconds < 8 || hostile == 0 || honest == 0 {
-        return Err("--seconds: at least 8 are wanted; --hostile, --honest: at least 1".into());
+    if seconds < 20 || hostile == 0 || honest == 0 {
+        return Err("--seconds: at least 20 are wanted; --hostile, --honest: at least 1".into());
     }
     let folder = Folder::new(&dir)?;
-    let program = Path::new(env!("CARGO_BIN_EXE_brokerlet"));
-    let broker = Running::start(broker(program, "memory"), &folder.file("log"))?;
-    let alone = Duration::from_secs(seconds / 4);
-    let beside = Duration::from_secs(seconds) - alone;
+    let broker = Running::start(broker(&program, "memory"), &folder.file("log"))?;
+    let address = broker.address;
 
     // Everything that is made when it is needed first, is made before the measurement.
-    run(broker.address, honest, 0, Duration::from_secs(1))?;
-    let before = Resources::of(&broker)?;
+    let warming = Duration::from_secs(seconds) / 10;
+    run(address, honest, hostile, warming)?;
+    let before = settle(&broker, None)?;
     println!("before:             {before}");
-    let undisturbed = run(broker.address, honest, 0, alone)?;
+    let (mut undisturbed, mut disturbed) = (Phase::default(), Phase::default());
+    let round = (Duration::from_secs(seconds) - warming) / ROUNDS;
+    let mut ratios = Vec::new();
+    for _ in 0..ROUNDS {
+        // Machines have bad moments, so only neighbours are compared.
+        let alone = run(address, honest, 0, round / 4)?;
+        let beside = run(address, honest, hostile, round - round / 4)?;
+        ratios.push(beside.latencies.percentile(99.0) / alone.latencies.percentile(99.0));
+        undisturbed.add(alone);
+        disturbed.add(beside);
+    }
     println!("honest alone:       {undisturbed}");
-    let disturbed = run(broker.address, honest, hostile, beside)?;
     println!("beside {hostile:>3} hostile: {disturbed}");
-    print!("{}", disturbed.deeds);
+    for ((name, _), count) in hostile::KINDS.iter().zip(&disturbed.deeds) {
+        println!("  {count:>8} times: {name}");
+    }
     let peak = broker.memory_kb("VmHWM")?;
-    let after = settle(&broker, &before)?;
+    let after = settle(&broker, Some(&before))?;
     println!("after:              {after}, {peak} kB at the most");
 
-    let ratio = disturbed.latencies.percentile(99.0) / undisturbed.latencies.percentile(99.0);
+    let [_, ratio, _] = quartiles(ratios);
     let failed = undisturbed.failed + disturbed.failed;
     let panics = fs::read_to_string(folder.file("log"))?
         .matches(" event=panic ")
@@ -114,12 +129,26 @@ fn main() -> Fallible<ExitCode> {
 }
 
 /// What a phase has shown.
+#[derive(Default)]
 struct Phase {
     latencies: Latencies,
     failed: u64,
     /// Requests that were sent once more, since the broker had closed the idle connection.
     again: u64,
-    deeds: String,
+    /// How often each kind of hostile client has done its deed.
+    deeds: Vec<u64>,
+}
+
+impl Phase {
+    fn add(&mut self, other: Phase) {
+        self.latencies.add(other.latencies);
+        self.failed += other.failed;
+        self.again += other.again;
+        self.deeds.resize(hostile::KINDS.len(), 0);
+        for (sum, more) in self.deeds.iter_mut().zip(other.deeds) {
+            *sum += more;
+        }
+    }
 }
 
 impl std::fmt::Display for Phase {
@@ -137,12 +166,7 @@ fn run(address: SocketAddr, honest: usize, hostile: usize, time: Duration) -> Fa
     static STARTED: AtomicU64 = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let deeds: Vec<AtomicU64> = hostile::KINDS.iter().map(|_| AtomicU64::new(0)).collect();
-    let mut phase = Phase {
-        latencies: Latencies::default(),
-        failed: 0,
-        again: 0,
-        deeds: String::new(),
-    };
+    let mut phase = Phase::default();
     let complaints = thread::scope(|scope| -> std::io::Result<Vec<String>> {
         let mut platforms = Vec::new();
         for _ in 0..honest {
@@ -189,10 +213,10 @@ fn run(address: SocketAddr, honest: usize, hostile: usize, time: Duration) -> Fa
     for complaint in complaints.iter().take(10) {
         println!("  failed: {complaint}");
     }
-    for ((name, _), count) in hostile::KINDS.iter().zip(&deeds) {
-        let count = count.load(Ordering::Relaxed);
-        phase.deeds += &format!("  {count:>8} times: {name}\n");
-    }
+    phase.deeds = deeds
+        .iter()
+        .map(|deed| deed.load(Ordering::Relaxed))
+        .collect();
     Ok(phase)
 }
 
@@ -225,15 +249,23 @@ impl std::fmt::Display for Resources {
     }
 }
 
-/// Waits until threads and descriptors are as few as before, but not for ever.
-fn settle(broker: &Running, before: &Resources) -> Fallible<Resources> {
+/// Waits until threads and descriptors are as few as before, or do not become fewer any more.
+fn settle(broker: &Running, before: Option<&Resources>) -> Fallible<Resources> {
     let end = Instant::now() + SETTLING;
+    let mut last = Resources::of(broker)?;
+    let mut since = Instant::now();
     loop {
+        thread::sleep(Duration::from_millis(100));
         let now = Resources::of(broker)?;
-        let settled = now.threads <= before.threads && now.descriptors <= before.descriptors;
-        if settled || Instant::now() > end {
+        let enough = before.is_some_and(|before| {
+            now.threads <= before.threads && now.descriptors <= before.descriptors
+        });
+        if now.threads < last.threads || now.descriptors < last.descriptors {
+            since = Instant::now();
+        }
+        if enough || since.elapsed() > SETTLED || Instant::now() > end {
             return Ok(now);
         }
-        thread::sleep(Duration::from_millis(100));
+        last = now;
     }
 }

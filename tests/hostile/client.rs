@@ -162,18 +162,22 @@ impl Client {
         }
     }
 
-    /// Reads little at a time until the broker closes the connection; how many bytes came.
-    pub fn trickle(&mut self) -> usize {
+    /// Reads little at a time until something has happened, and then what is left; how many bytes came.
+    pub fn trickle(&mut self, until: impl Fn() -> bool) -> usize {
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut came = 0;
+        let (mut came, mut piece) = (0, vec![0; 1024 * 1024]);
         loop {
-            match self.stream.read(&mut [0; 4096]) {
+            let slow = !until();
+            let space = if slow { 4096 } else { piece.len() };
+            match self.stream.read(&mut piece[..space]) {
                 Ok(0) => return came,
                 Ok(count) => came += count,
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return came,
                 Err(error) => panic!("{error}; until then came {came} bytes"),
             }
-            std::thread::sleep(Duration::from_millis(20));
+            if slow {
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
     }
 

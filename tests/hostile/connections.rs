@@ -194,11 +194,7 @@ fn many_clients_take_turns_on_few_connections() {
 fn connections_that_come_and_go_leave_nothing_behind() {
     // Each worker takes a descriptor or two when it is needed first.
     let broker = setup().env("BROKER_WORKERS", "1").start();
-    let descriptors = || {
-        std::fs::read_dir(format!("/proc/{}/fd", broker.pid()))
-            .unwrap()
-            .count()
-    };
+    let descriptors = || crate::descriptors(&broker);
     let round = || {
         let mut clients: Vec<Client> = (0..50).map(|_| Client::open(broker.address)).collect();
         for (n, client) in clients.iter_mut().enumerate() {

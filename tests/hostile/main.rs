@@ -131,3 +131,8 @@ fn kib(broker: &Broker, name: &str) -> u64 {
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
+
+fn descriptors(broker: &Broker) -> usize {
+    let folder = format!("/proc/{}/fd", broker.pid());
+    std::fs::read_dir(folder).unwrap().count()
+}

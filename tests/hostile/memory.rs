@@ -95,25 +95,45 @@ fn bodies_without_credentials_are_not_kept() {
 #[test]
 fn large_bodies_take_turns() {
     let broker = setup().env("BROKER_BODY_MEMORY", "2MiB").start();
+    let body = padded(MIB);
+    let body = &body;
+    thread::scope(|scope| {
+        for n in 0..24 {
+            let address = broker.address;
+            scope.spawn(move || {
+                let mut client = Client::open(address);
+                client.send(put(n, MIB));
+                for part in body.chunks(100_000) {
+                    client.send(part);
+                }
+                client.answer().expect(201);
+            });
+        }
+    });
+}
+
+#[test]
+fn bodies_that_stall_share_the_memory() {
+    let broker = setup()
+        .env("BROKER_BODY_MEMORY", "2MiB")
+        .env("BROKER_REQUEST_TIMEOUT", "2s")
+        .start();
     let grown = growth(&broker, || {
-        let body = padded(MIB);
-        let body = &body;
+        let almost_all = &padded(MIB)[1..];
         thread::scope(|scope| {
-            for n in 0..120 {
+            for n in 0..64 {
                 let address = broker.address;
                 scope.spawn(move || {
                     let mut client = Client::open(address);
                     client.send(put(n, MIB));
-                    for part in body.chunks(100_000) {
-                        client.send(part);
-                    }
-                    client.answer().expect(201);
+                    client.send(almost_all);
+                    is_refusal(client.last_answer(), 408);
                 });
             }
         });
     });
-    // Some times the budget: a worker copies what the gate has received, and allocators keep what was given back.
-    assert!(grown < 48 * 1024, "{grown} KiB");
+    // All of them would be 64 MiB.
+    assert!(grown < 16 * 1024, "{grown} KiB");
 }
 
 #[test]
