@@ -86,7 +86,6 @@ pub fn run(
     let mut pipes = Pipes::new(pipes, input)?;
     let mut stopping: Option<Stopping> = None;
     let mut drained_by = None;
-    let mut enough = false;
     let mut look = FIRST_LOOK;
     loop {
         let now = Instant::now();
@@ -104,7 +103,7 @@ pub fn run(
             if stopping.is_hopeless(now, &running) {
                 break;
             }
-        } else if let Some(reason) = reason_to_stop(program, enough, is_cancelled(), now) {
+        } else if let Some(reason) = reason_to_stop(program, is_cancelled(), now) {
             stopping = Some(Stopping::begin(reason, now + program.grace, &running));
         }
         let next = match (&drained_by, &stopping) {
@@ -119,7 +118,9 @@ pub fn run(
             Served::Nothing => (look * 2).min(LAST_LOOK),
             Served::Something => FIRST_LOOK,
             Served::Enough => {
-                enough = true;
+                // At once: with nobody to read its output the program ends by itself, maybe before anybody looks again.
+                let begin = || Stopping::begin(Stopped::Output, now + program.grace, &running);
+                stopping.get_or_insert_with(begin);
                 FIRST_LOOK
             }
         };
@@ -131,15 +132,8 @@ pub fn run(
     })
 }
 
-fn reason_to_stop(
-    program: &Program<'_>,
-    enough: bool,
-    is_cancelled: bool,
-    now: Instant,
-) -> Option<Stopped> {
-    if enough {
-        Some(Stopped::Output)
-    } else if is_cancelled {
+fn reason_to_stop(program: &Program<'_>, is_cancelled: bool, now: Instant) -> Option<Stopped> {
+    if is_cancelled {
         Some(Stopped::Cancelled)
     } else if program.dies_at.is_some_and(|at| now >= at) {
         Some(Stopped::Killed)
