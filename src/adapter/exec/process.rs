@@ -74,12 +74,12 @@ pub enum Stopped {
     Output,
 }
 
-/// Runs a program until it has ended or was stopped: at its deadline, when `is_cancelled` says so, or when the sink has
+/// Runs a program until it has ended or was stopped: at its deadline, when it is `cancelled`, with the grace that is returned, or when the sink has
 /// enough. An error means that it was never started.
 pub fn run(
     program: &Program<'_>,
     input: &[u8],
-    is_cancelled: &dyn Fn() -> bool,
+    cancelled: &dyn Fn() -> Option<Duration>,
     sink: &mut dyn Sink,
 ) -> io::Result<Ended> {
     let (mut running, pipes) = Running::start(program)?;
@@ -103,8 +103,8 @@ pub fn run(
             if stopping.is_hopeless(now, &running) {
                 break;
             }
-        } else if let Some(reason) = reason_to_stop(program, is_cancelled(), now) {
-            stopping = Some(Stopping::begin(reason, now + program.grace, &running));
+        } else if let Some((reason, grace)) = reason_to_stop(program, cancelled(), now) {
+            stopping = Some(Stopping::begin(reason, now + grace, &running));
         }
         let next = match (&drained_by, &stopping) {
             (Some(until), _) => *until,
@@ -132,13 +132,18 @@ pub fn run(
     })
 }
 
-fn reason_to_stop(program: &Program<'_>, is_cancelled: bool, now: Instant) -> Option<Stopped> {
-    if is_cancelled {
-        Some(Stopped::Cancelled)
+/// Why a program is to end now, and how long it may go on after it was told.
+fn reason_to_stop(
+    program: &Program<'_>,
+    cancelled: Option<Duration>,
+    now: Instant,
+) -> Option<(Stopped, Duration)> {
+    if let Some(grace) = cancelled {
+        Some((Stopped::Cancelled, grace))
     } else if program.dies_at.is_some_and(|at| now >= at) {
-        Some(Stopped::Killed)
+        Some((Stopped::Killed, program.grace))
     } else {
-        (now >= program.deadline).then_some(Stopped::Deadline)
+        (now >= program.deadline).then_some((Stopped::Deadline, program.grace))
     }
 }
 
