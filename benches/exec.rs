@@ -70,7 +70,7 @@ fn start(store: &str) -> Broker {
         } })
     };
     let catalog = json!({ "services": [{
-        "id": "nothing", "name": "nothing", "description": "Nothing", "bindable": true,
+        "id": "nothing", "name": "nothing", "description": "Nothing", "bindable": false,
         "plans": [plan("sync", false), plan("async", true)]
     }]});
     setup

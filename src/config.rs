@@ -1,16 +1,16 @@
 //! The environment -> [`Config`]. Every variable is in one table, which `--help` prints.
 
-use crate::adapter::settings::parse_duration;
+mod gate;
+
 use crate::catalog::finding::suggestion;
 use crate::http::auth::Credentials;
-use crate::http::gate::limits::{Limits, MAX_FIELDS};
+use crate::http::gate::limits::Limits;
 use crate::http::gate::proxies::Proxies;
 use crate::http::gate::tls;
 use crate::log;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// One environment variable, as `--help` and README show it.
 pub struct Variable {
@@ -307,14 +307,14 @@ impl Config {
         let workers = reader.parsed("BROKER_WORKERS", 16, "a number from 1 to 1024", |text| {
             text.parse().ok().filter(|n| (1..=1024).contains(n))
         });
-        let limits = limits(&mut reader);
+        let limits = gate::limits(&mut reader);
         let proxies = reader.parsed(
             "BROKER_TRUSTED_PROXIES",
             Proxies::default(),
             "addresses and networks such as 10.0.0.0/8, separated by commas",
             |text| Proxies::parse(text).ok(),
         );
-        let tls = tls_files(&mut reader);
+        let tls = gate::tls_files(&mut reader);
         let cache = reader.parsed(
             "BROKER_CACHE",
             1 << 20,
@@ -422,82 +422,6 @@ fn credentials(reader: &mut Reader<'_>) -> Option<Credentials> {
     Some(Credentials::new(pairs))
 }
 
-/// The limits of the gate.
-fn limits(reader: &mut Reader<'_>) -> Limits {
-    let default = Limits::default();
-    let mut number = |name: &str, default: usize, least: usize, most: usize| {
-        let wanted = format!("a number from {least} to {most}");
-        reader.parsed(name, default, &wanted, |text| {
-            text.parse().ok().filter(|n| (least..=most).contains(n))
-        })
-    };
-    let connections = number("BROKER_MAX_CONNECTIONS", default.connections, 1, 65_536);
-    let fields = number("BROKER_MAX_FIELDS", default.fields, 16, MAX_FIELDS);
-    let logins = number("BROKER_LOGIN_RATE", default.logins as usize, 0, 1_000_000) as u32;
-    let mut bytes = |name: &str, default: usize, least: usize, most: usize| {
-        let wanted = format!("a size from {} to {}", in_words(least), in_words(most));
-        reader.parsed(name, default, &wanted, |text| {
-            size(text).filter(|bytes| (least..=most).contains(bytes))
-        })
-    };
-    let head = bytes("BROKER_MAX_HEAD", default.head, 4 << 10, 1 << 20);
-    let body = bytes("BROKER_MAX_BODY", default.body, 4 << 10, 64 << 20);
-    // A body that is larger than all of the memory could never be received.
-    let body_memory = default.body_memory.max(body);
-    let body_memory = bytes("BROKER_BODY_MEMORY", body_memory, body, 1 << 30);
-    let mut time = |name: &str, default: Duration| {
-        reader.parsed(
-            name,
-            default,
-            "a duration such as 10s or 500ms",
-            parse_duration,
-        )
-    };
-    Limits {
-        connections,
-        queue: time("BROKER_QUEUE_TIMEOUT", default.queue),
-        head,
-        fields,
-        body,
-        body_memory,
-        request: time("BROKER_REQUEST_TIMEOUT", default.request),
-        silent: time("BROKER_SILENT_TIMEOUT", default.silent),
-        idle: time("BROKER_IDLE_TIMEOUT", default.idle),
-        answer: time("BROKER_ANSWER_TIMEOUT", default.answer),
-        logins,
-    }
-}
-
-/// Both files of TLS, or none.
-fn tls_files(reader: &mut Reader<'_>) -> Option<tls::Files> {
-    let [certificate, key, client_ca] =
-        ["BROKER_TLS_CERT", "BROKER_TLS_KEY", "BROKER_TLS_CLIENT_CA"]
-            .map(|name| reader.get(name).map(PathBuf::from));
-    if certificate.is_none() && key.is_none() && client_ca.is_none() {
-        return None;
-    }
-    if cfg!(not(feature = "tls")) {
-        reader.errors.push(
-            "BROKER_TLS_CERT, BROKER_TLS_KEY or BROKER_TLS_CLIENT_CA is set, but this brokerlet was built without TLS; \
-             wanted one that is built with --features tls"
-                .to_owned(),
-        );
-        return None;
-    }
-    let (Some(certificate), Some(key)) = (certificate, key) else {
-        reader.errors.push(
-            "TLS needs both BROKER_TLS_CERT and BROKER_TLS_KEY; found only one of them or BROKER_TLS_CLIENT_CA alone"
-                .to_owned(),
-        );
-        return None;
-    };
-    Some(tls::Files {
-        certificate,
-        key,
-        client_ca,
-    })
-}
-
 /// Variables that begin like ours, but are not.
 fn unknown_variables<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
     let known = || VARIABLES.iter().map(|variable| variable.name);
@@ -533,167 +457,5 @@ fn size(text: &str) -> Option<usize> {
     number.checked_mul(factor)
 }
 
-/// `16KiB`, as [`size`] reads it.
-fn in_words(bytes: usize) -> String {
-    match bytes {
-        _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
-        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
-        _ if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
-        _ => format!("{bytes}B"),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-        let lookup = |name: &str| {
-            variables
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| (*value).to_owned())
-        };
-        Config::read(&lookup, variables.iter().map(|(name, _)| *name))
-    }
-
-    fn with(more: &[(&'static str, &'static str)]) -> Result<Config, Vec<String>> {
-        let mut all = vec![
-            ("BROKER_USERNAME", "alex"),
-            ("BROKER_PASSWORD", "bigsecret"),
-        ];
-        all.extend_from_slice(more);
-        read(&all)
-    }
-
-    #[test]
-    fn two_credentials_are_enough() {
-        let config = with(&[]).unwrap();
-        assert_eq!(config.address.to_string(), "0.0.0.0:5000");
-        assert_eq!(config.workers, 16);
-        assert_eq!(
-            config.store,
-            StoreConfig::File {
-                path: "brokerlet.redb".into(),
-                cache: 1 << 20
-            }
-        );
-        assert!(config.warnings.is_empty());
-    }
-
-    #[test]
-    fn without_credentials_the_variables_are_named() {
-        for (variables, wanted) in [
-            (vec![], "BROKER_USERNAME and BROKER_PASSWORD are not set"),
-            (
-                vec![("BROKER_USERNAME", "alex")],
-                "BROKER_PASSWORD is not set",
-            ),
-            (
-                vec![("BROKER_PASSWORD", "x"), ("BROKER_USERNAME", "")],
-                "BROKER_USERNAME is not set",
-            ),
-        ] {
-            let errors = read(&variables).unwrap_err();
-            assert!(
-                errors.len() == 1 && errors[0].starts_with(wanted),
-                "{errors:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn other_brokers_names_for_the_credentials_work() {
-        for (user, password) in [
-            ("SECURITY_USER_NAME", "SECURITY_USER_PASSWORD"),
-            ("AUTH_USER", "AUTH_PASSWORD"),
-        ] {
-            assert!(read(&[(user, "alex"), (password, "bigsecret")]).is_ok());
-        }
-    }
-
-    #[test]
-    fn the_port_is_port_then_vcap_app_port() {
-        assert_eq!(
-            with(&[("VCAP_APP_PORT", "8080")]).unwrap().address.port(),
-            8080
-        );
-        assert_eq!(
-            with(&[("VCAP_APP_PORT", "8080"), ("PORT", "81")])
-                .unwrap()
-                .address
-                .port(),
-            81
-        );
-    }
-
-    #[test]
-    fn everything_wrong_is_told_at_once_without_the_secrets() {
-        let errors = with(&[
-            ("PORT", "http"),
-            ("BROKER_ADDRESS", "localhost"),
-            ("BROKER_WORKERS", "0"),
-            ("BROKER_CACHE", "1 parsec"),
-            ("BROKER_STORE", "redis"),
-            ("BROKER_LOG", "xml"),
-            ("BROKER_PASSWORD_FILE", "/x"),
-            ("BROKER_USERNAME_2", "eve"),
-        ])
-        .unwrap_err();
-        let text = errors.join("\n");
-        for name in [
-            "PORT",
-            "BROKER_ADDRESS",
-            "BROKER_WORKERS",
-            "BROKER_CACHE",
-            "BROKER_STORE",
-            "BROKER_LOG",
-            "BROKER_PASSWORD_FILE",
-        ] {
-            assert!(text.contains(name), "{name} in {text}");
-        }
-        assert!(!text.contains("bigsecret"));
-        assert!(
-            with(&[("BROKER_USERNAME_2", "eve")]).unwrap_err()[0].contains("BROKER_PASSWORD_2")
-        );
-        assert!(
-            read(&[("BROKER_USERNAME", "a:b"), ("BROKER_PASSWORD", "x")]).unwrap_err()[0]
-                .contains("colon")
-        );
-    }
-
-    #[test]
-    fn misspelt_variables_are_warned_about() {
-        let config = with(&[("BROKER_CATALOGUE", "x")]).unwrap();
-        assert_eq!(
-            config.warnings,
-            ["BROKER_CATALOGUE: unknown variable, did you mean \"BROKER_CATALOG\"?"]
-        );
-        let config = with(&[("BROKER_PORT", "80")]).unwrap();
-        assert_eq!(
-            config.warnings,
-            ["BROKER_PORT: unknown variable, did you mean \"PORT\"?"]
-        );
-    }
-
-    #[test]
-    fn on_cloud_foundry_the_disk_is_warned_about() {
-        let config = with(&[("VCAP_APPLICATION", "{}")]).unwrap();
-        assert!(config.warnings[0].contains("does not survive a restart"));
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        for (text, bytes) in [
-            ("65536", 65536),
-            ("64K", 65536),
-            ("1 MiB", 1 << 20),
-            ("2GB", 2 << 30),
-        ] {
-            assert_eq!(size(text), Some(bytes));
-        }
-        for bad in ["", "MiB", "1X", "99999999999999999999", "-1"] {
-            assert_eq!(size(bad), None);
-        }
-    }
-}
+mod tests;

@@ -969,3 +969,21 @@ echo '{}'"#;
     poll_until(&broker, &target, |answer| answer["state"] == "succeeded");
     assert_eq!(broker.written("attempts").lines().count(), 2);
 }
+
+/// Else it would meet its own next attempt, which the next broker starts.
+#[test]
+fn no_program_outlives_a_broker_that_stops() {
+    let script = "trap '' TERM; echo $$ >self; while :; do sleep 0.1; done";
+    let broker = shell(script, json!({ "async": true }))
+        .env("BROKER_STORE", "file:state.redb")
+        .start();
+    broker
+        .put(&incomplete(&instance("i-1")), &provision())
+        .expect(202);
+    wait_for_file(&broker, "self");
+    let program = broker.written("self");
+    let (status, printed) = broker.stop();
+    assert!(status.success(), "{printed}");
+    let proc = std::path::Path::new("/proc").join(program.trim());
+    assert!(!proc.exists(), "{printed}");
+}

@@ -11,7 +11,8 @@ mod setup;
 mod verdict;
 
 use super::{
-    Adapter, BindingCall, Bound, Failure, InstanceCall, Kind, Provisioned, Settings, UpdateCall,
+    Adapter, BindingCall, Bound, Failure, InstanceCall, Kind, Provisioned, Reason, Settings,
+    UpdateCall,
 };
 use crate::log;
 use document::Call;
@@ -25,6 +26,9 @@ use std::ffi::{OsStr, OsString};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How long a program may go on after SIGTERM when the broker stops.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// The adapter `exec`: one program for a plan, called once for each operation.
 pub struct Exec {
@@ -98,8 +102,14 @@ impl Exec {
             messages: Messages::new(mask.clone(), call.kind() == Kind::Bind, &mut say),
             progress: &progress,
         };
-        let is_cancelled = || run.cancel.is_cancelled();
-        let ended = process::run(&program, &input, &is_cancelled, &mut printed)
+        let cancelled = || {
+            Some(match run.cancel.reason()? {
+                Reason::Superseded => program.grace,
+                // The broker waits no longer than that. A program that outlived it would meet its own next attempt.
+                Reason::Stopping => program.grace.min(STOP_GRACE),
+            })
+        };
+        let ended = process::run(&program, &input, &cancelled, &mut printed)
             .map_err(|error| verdict.not_started(&error))?;
 
         if let (Some(witness), Some(copy)) = (&self.witness, &printed.copy) {

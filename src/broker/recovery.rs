@@ -126,7 +126,7 @@ impl Broker {
                 Ok(Done::Removed)
             }
         };
-        self.write_end(key, revision, &subject, &result)?;
+        self.write_end(key, revision, &subject, result)?;
         Ok(Open::Settled(kind))
     }
 

@@ -74,19 +74,18 @@ pub enum Stopped {
     Output,
 }
 
-/// Runs a program until it has ended or was stopped: at its deadline, when `is_cancelled` says so, or when the sink has
+/// Runs a program until it has ended or was stopped: at its deadline, when it is `cancelled`, with the grace that is returned, or when the sink has
 /// enough. An error means that it was never started.
 pub fn run(
     program: &Program<'_>,
     input: &[u8],
-    is_cancelled: &dyn Fn() -> bool,
+    cancelled: &dyn Fn() -> Option<Duration>,
     sink: &mut dyn Sink,
 ) -> io::Result<Ended> {
     let (mut running, pipes) = Running::start(program)?;
     let mut pipes = Pipes::new(pipes, input)?;
     let mut stopping: Option<Stopping> = None;
     let mut drained_by = None;
-    let mut enough = false;
     let mut look = FIRST_LOOK;
     loop {
         let now = Instant::now();
@@ -104,8 +103,8 @@ pub fn run(
             if stopping.is_hopeless(now, &running) {
                 break;
             }
-        } else if let Some(reason) = reason_to_stop(program, enough, is_cancelled(), now) {
-            stopping = Some(Stopping::begin(reason, now + program.grace, &running));
+        } else if let Some((reason, grace)) = reason_to_stop(program, cancelled(), now) {
+            stopping = Some(Stopping::begin(reason, now + grace, &running));
         }
         let next = match (&drained_by, &stopping) {
             (Some(until), _) => *until,
@@ -119,7 +118,9 @@ pub fn run(
             Served::Nothing => (look * 2).min(LAST_LOOK),
             Served::Something => FIRST_LOOK,
             Served::Enough => {
-                enough = true;
+                // At once: with nobody to read its output the program ends by itself, maybe before anybody looks again.
+                let begin = || Stopping::begin(Stopped::Output, now + program.grace, &running);
+                stopping.get_or_insert_with(begin);
                 FIRST_LOOK
             }
         };
@@ -131,20 +132,18 @@ pub fn run(
     })
 }
 
+/// Why a program is to end now, and how long it may go on after it was told.
 fn reason_to_stop(
     program: &Program<'_>,
-    enough: bool,
-    is_cancelled: bool,
+    cancelled: Option<Duration>,
     now: Instant,
-) -> Option<Stopped> {
-    if enough {
-        Some(Stopped::Output)
-    } else if is_cancelled {
-        Some(Stopped::Cancelled)
+) -> Option<(Stopped, Duration)> {
+    if let Some(grace) = cancelled {
+        Some((Stopped::Cancelled, grace))
     } else if program.dies_at.is_some_and(|at| now >= at) {
-        Some(Stopped::Killed)
+        Some((Stopped::Killed, program.grace))
     } else {
-        (now >= program.deadline).then_some(Stopped::Deadline)
+        (now >= program.deadline).then_some((Stopped::Deadline, program.grace))
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::plans::Offer;
 use super::super::{Answer, Broker};
 use super::lanes::Entry;
 use super::subject::{Done, Setback, Subject, Written};
-use super::{Entered, NoTurn, pause};
+use super::{NoTurn, pause};
 use crate::adapter::Run;
 use crate::store::{Change, Key, Revision};
 
@@ -87,7 +87,7 @@ impl Broker {
         let done = self
             .attempt(key, subject, run)
             .map_err(|setback| setback.error)?;
-        let written = subject.ending(&Ok(done));
+        let written = subject.ending(Ok(done));
         let mut changes = written.changes(key, revision)?;
         changes.extend(expected);
         match self.commit(changes)? {
@@ -141,19 +141,32 @@ impl Broker {
             }
         }
         loop {
-            let result = self.take_turn(&entered, key, &subject);
+            let operation = subject.operation();
+            let (plan, concurrency) = self.lane(&subject);
+            let result = match self
+                .work
+                .turn(plan, concurrency, deadline, entered.cancel())
+            {
+                Ok(_turn) => entered.run(operation.attempt(), deadline, |run| {
+                    self.attempt(key, &subject, run)
+                }),
+                Err(reason) => {
+                    let setback = no_turn(&reason, operation.attempt());
+                    return self.end(key, revision, &subject, Err(setback));
+                }
+            };
             let Err(setback) = &result else {
                 return self.end(key, revision, &subject, result);
             };
             if entered.cancel().is_cancelled() {
-                return Err(stopping());
+                return Err(stopped());
             }
-            let pause = pause::after_attempt(subject.operation().attempt());
+            let pause = pause::after_attempt(operation.attempt());
             if !setback.again || pause >= operation.left(SystemTime::now()) {
                 return self.end(key, revision, &subject, result);
             }
             if entered.cancel().wait_timeout(pause) {
-                return Err(stopping());
+                return Err(stopped());
             }
             subject.try_again();
             revision = match self.commit(vec![subject.put(key, revision)?]) {
@@ -167,41 +180,6 @@ impl Broker {
         }
     }
 
-    /// One attempt, when it is its turn.
-    fn take_turn(
-        &self,
-        entered: &Entered<'_>,
-        key: &Key,
-        subject: &Subject,
-    ) -> Result<Done, Setback> {
-        let operation = subject.operation();
-        let deadline = operation.deadline();
-        let (plan, concurrency) = self.lane(subject);
-        match self
-            .work
-            .turn(plan, concurrency, deadline, entered.cancel())
-        {
-            Ok(_turn) => entered.run(operation.attempt(), deadline, |run| {
-                self.attempt(key, subject, run)
-            }),
-            Err(NoTurn::Cancelled) => Err(Setback::half_way(stopping())),
-            Err(NoTurn::Timeout) => {
-                let error = Error {
-                    retry_after: Some(10),
-                    ..Error::new(
-                        503,
-                        "The service broker is busy with other requests for this plan, and it was not the turn of this one \
-                         in time. Try again later.",
-                    )
-                };
-                Err(match operation.attempt() {
-                    1 => Setback::unchanged(error),
-                    _ => Setback::half_way(error),
-                })
-            }
-        }
-    }
-
     /// Writes down how an operation has ended, and answers.
     fn end(
         &self,
@@ -210,10 +188,11 @@ impl Broker {
         subject: &Subject,
         result: Result<Done, Setback>,
     ) -> Result<Answer, Error> {
-        let written = self.write_end(key, revision, subject, &result)?;
-        match result {
-            Ok(_) => answer(subject.operation().kind, &written),
-            Err(setback) => Err(setback.error),
+        let setback = result.as_ref().err().cloned();
+        let written = self.write_end(key, revision, subject, result)?;
+        match setback {
+            None => answer(subject.operation().kind, &written),
+            Some(setback) => Err(setback.error),
         }
     }
 
@@ -223,7 +202,7 @@ impl Broker {
         key: &Key,
         revision: Revision,
         subject: &Subject,
-        result: &Result<Done, Setback>,
+        result: Result<Done, Setback>,
     ) -> Result<Written, Error> {
         let written = subject.ending(result);
         let committed = self.conclude(key, written.changes(key, revision)?)?;
@@ -246,7 +225,27 @@ fn answer(kind: Kind, written: &Written) -> Result<Answer, Error> {
     }
 }
 
-fn stopping() -> Error {
+/// It has not begun, or not again.
+fn no_turn(reason: &NoTurn, attempt: u32) -> Setback {
+    let description = match reason {
+        NoTurn::Timeout => {
+            "The service broker is busy with other requests for this plan, and it was not the turn of this one in time. \
+             Try again later."
+        }
+        NoTurn::Cancelled => "The service broker is being stopped. Try again later.",
+    };
+    let error = Error {
+        retry_after: Some(10),
+        ..Error::new(503, description)
+    };
+    match attempt {
+        1 => Setback::unchanged(error),
+        _ => Setback::half_way(error),
+    }
+}
+
+/// It has begun, and nobody knows how far it came. Its record is left as it is.
+fn stopped() -> Error {
     Error::new(
         503,
         "The service broker was stopped during this request, and settles it when it starts again. Try again later.",

@@ -201,6 +201,11 @@ impl Work {
         self.shared.wait_for_idle(end)
     }
 
+    /// Whether nothing is to be taken up any more.
+    fn is_stopping(&self) -> bool {
+        self.shared.lock().stop != Stop::No
+    }
+
     /// Begins to work on an operation, once nobody works on its record any more, as one that was superseded may. `None`
     /// if that takes too long.
     pub fn enter(&self, key: &Key, operation: &str, until: Instant) -> Option<Entered<'_>> {
@@ -246,7 +251,10 @@ impl Work {
         cancel: &Cancel,
     ) -> Result<Turn<'a>, NoTurn> {
         let Some(limit) = concurrency else {
-            return Ok(Turn(None));
+            return match cancel.is_cancelled() {
+                true => Err(NoTurn::Cancelled),
+                false => Ok(Turn(None)),
+            };
         };
         let mut state = self.shared.lock();
         let ticket = state.ticket;

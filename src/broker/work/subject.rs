@@ -135,11 +135,11 @@ impl Subject {
     }
 
     /// What is written when the operation has ended. A pure function: the table of all endings.
-    pub fn ending(&self, result: &Result<Done, Setback>) -> Written {
+    pub fn ending(&self, result: Result<Done, Setback>) -> Written {
         let operation = self.operation();
         match result {
-            Ok(Done::Instance(after)) => Written::Instance(after.clone()),
-            Ok(Done::Binding(after)) => Written::Binding(after.clone()),
+            Ok(Done::Instance(after)) => Written::Instance(after),
+            Ok(Done::Binding(after)) => Written::Binding(after),
             Ok(Done::Removed) if operation.asynchronous => {
                 Written::Tombstone(operation.ended(State::Succeeded))
             }
@@ -150,7 +150,7 @@ impl Subject {
                 }
                 _ => Written::Nothing,
             },
-            Err(setback) => self.setback(operation, setback),
+            Err(setback) => self.setback(operation, &setback),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use super::super::Broker;
 use super::super::error::Error;
-use super::super::operation::{Kind, State};
+use super::super::operation::{Kind, Operation, State};
 use super::lanes::Entry;
-use super::subject::{Done, Setback, Subject, Written};
+use super::subject::{Setback, Subject, Written};
 use super::{Entered, pause};
 use crate::adapter::Reason;
 use crate::log;
@@ -55,6 +55,9 @@ impl Broker {
     /// Returns how long to wait before it is taken up again; `None` if there is nothing left to do.
     fn work_on(&self, entered: &Entered<'_>, entry: &Entry) -> Result<Option<Duration>, Error> {
         let key = &entry.key;
+        if self.work.is_stopping() {
+            return Ok(None);
+        }
         let Some((mut revision, mut subject)) = self.read_subject(key)? else {
             return Ok(None);
         };
@@ -78,59 +81,61 @@ impl Broker {
                 self.attempt(key, &subject, run)
             })
         };
-        match (&result, entered.cancel().reason()) {
-            (Err(_), Some(Reason::Stopping)) => return Ok(None),
-            (Ok(_), Some(Reason::Stopping)) | (_, None) => {}
-            (result, Some(Reason::Superseded)) => {
-                self.hand_over(key, entry, result);
+        let reason = entered.cancel().reason();
+        if let Err(setback) = &result {
+            if reason == Some(Reason::Stopping) {
                 return Ok(None);
             }
-        }
-        if let Err(setback) = result.as_ref()
-            && setback.again
-        {
             let pause = pause::after_attempt(operation.attempt());
-            if pause < operation.left(SystemTime::now()) {
+            let in_time = pause < operation.left(SystemTime::now());
+            if reason.is_none() && setback.again && in_time {
                 entered.tell(&setback.error.description);
                 return Ok(Some(pause));
             }
         }
-        let written = subject.ending(&result);
+        let error = result.as_ref().err().map(|setback| setback.error.clone());
+        let written = subject.ending(result);
+        if reason == Some(Reason::Superseded) {
+            self.hand_over(key, entry, &written);
+            return Ok(None);
+        }
         match self.store.commit(written.changes(key, revision)?)? {
             Outcome::Committed(committed) => {
-                log_end(key, &subject, &result);
+                log_end(key, operation, error.as_ref());
                 if matches!(written, Written::Tombstone(_)) {
                     self.buried(key, committed);
                 }
             }
             // Cut off at the last moment.
-            Outcome::Conflict => self.hand_over(key, entry, &result),
+            Outcome::Conflict => self.hand_over(key, entry, &written),
         }
         Ok(None)
     }
 
     /// Hands the state that a creation has told after it was cut off to the removal that cut it off.
-    fn hand_over(&self, key: &Key, entry: &Entry, result: &Result<Done, Setback>) {
+    fn hand_over(&self, key: &Key, entry: &Entry, made: &Written) {
         let handed = self.decide(|| {
             let Some((revision, mut subject)) = self.read_subject(key)? else {
                 return Ok(Some(()));
             };
             let operation = subject.operation();
-            let is_it = operation
-                .before()
-                .is_some_and(|b| *b.id == *entry.operation);
-            if !is_it || !operation.unmade || !operation.in_progress() {
+            let cut_off = operation.before().filter(|_| operation.unmade);
+            if cut_off.is_none_or(|before| *before.id != *entry.operation) {
                 return Ok(Some(()));
             }
-            match (&mut subject, result) {
-                (Subject::Instance(found), Ok(Done::Instance(made))) => {
-                    found.state.clone_from(&made.state);
+            let (found, told) = match (&mut subject, made) {
+                (Subject::Instance(found), Written::Instance(made)) => {
+                    (&mut found.state, &made.state)
                 }
-                (Subject::Binding(_, found), Ok(Done::Binding(made))) => {
-                    found.state.clone_from(&made.state);
+                (Subject::Binding(_, found), Written::Binding(made)) => {
+                    (&mut found.state, &made.state)
                 }
                 _ => return Ok(Some(())),
+            };
+            if told.is_none() {
+                return Ok(Some(()));
             }
+            found.clone_from(told);
             Ok(self.commit(vec![subject.put(key, revision)?])?.map(drop))
         });
         if let Err(error) = handed {
@@ -143,15 +148,14 @@ impl Broker {
     }
 }
 
-fn log_end(key: &Key, subject: &Subject, result: &Result<Done, Setback>) {
-    let operation = subject.operation();
+fn log_end(key: &Key, operation: &Operation, error: Option<&Error>) {
     let (instance_id, binding_id) = match key {
         Key::Instance(id) => (id, None),
         Key::Binding(instance_id, id) => (instance_id, Some(id)),
     };
-    let (line, state, error) = match result {
-        Ok(_) => (log::info("operation"), State::Succeeded, None),
-        Err(setback) => (log::error("operation"), State::Failed, Some(&setback.error)),
+    let (line, state) = match error {
+        None => (log::info("operation"), State::Succeeded),
+        Some(_) => (log::error("operation"), State::Failed),
     };
     line.with("operation", operation.kind.name())
         .with("operation_id", &operation.id)

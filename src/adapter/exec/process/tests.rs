@@ -61,7 +61,8 @@ fn shell_with(
         grace: Duration::from_secs(1),
         dies_at,
     };
-    run(&program, input, is_cancelled, heard).unwrap()
+    let cancelled = || is_cancelled().then_some(PATIENCE);
+    run(&program, input, &cancelled, heard).unwrap()
 }
 
 /// Whether a process is there and not a zombie.
@@ -231,6 +232,6 @@ fn what_cannot_be_started_says_why() {
         grace: Duration::from_secs(1),
         dies_at: None,
     };
-    let error = run(&program, b"", &|| false, &mut Heard::default());
+    let error = run(&program, b"", &|| None, &mut Heard::default());
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::NotFound);
 }

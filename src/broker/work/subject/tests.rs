@@ -116,7 +116,7 @@ fn how_synchronous_operations_end_when_they_fail() {
     ] {
         for (setback, wanted) in setbacks().into_iter().zip([unchanged, half_way]) {
             let subject = subject(kind, false, before.clone());
-            let written = subject.ending(&Err(setback));
+            let written = subject.ending(Err(setback));
             assert_eq!(told(&written), wanted, "{kind:?} {before:?}");
         }
     }
@@ -151,7 +151,7 @@ fn how_asynchronous_operations_end_when_they_fail() {
     ] {
         for setback in setbacks() {
             let subject = subject(kind, true, before.clone());
-            assert_eq!(told(&subject.ending(&Err(setback))), wanted, "{kind:?}");
+            assert_eq!(told(&subject.ending(Err(setback))), wanted, "{kind:?}");
         }
     }
 }
@@ -197,15 +197,11 @@ fn what_is_remembered_of_what_was_removed() {
         ),
     ] {
         let subject = subject(kind, asynchronous, before);
-        assert_eq!(
-            told(&subject.ending(&Ok(Done::Removed))),
-            wanted,
-            "{kind:?}"
-        );
+        assert_eq!(told(&subject.ending(Ok(Done::Removed))), wanted, "{kind:?}");
     }
     // Whatever it is, the removal that cut it off is not of something that can be used.
     let written =
-        subject(Kind::Deprovision, true, cut_off(Kind::Provision)).ending(&Ok(Done::Removed));
+        subject(Kind::Deprovision, true, cut_off(Kind::Provision)).ending(Ok(Done::Removed));
     assert_eq!(told(&written), "gone: deprovision succeeded (op), unmade");
 }
 

@@ -1,0 +1,144 @@
+//! A store that outlives its broker and fails when the test says so.
+
+use super::{Api, Fake, PLANS};
+
+use brokerlet::store::memory::Memory;
+use brokerlet::store::{Change, Error, Key, Outcome, Record, Store};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A store in memory that outlives its broker, as a disk does, and that can fail.
+#[derive(Clone, Default)]
+pub struct Shelf(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    memory: Memory,
+    commits: AtomicUsize,
+    /// How many more commits succeed, and then how many fail.
+    script: Mutex<Option<(usize, usize)>>,
+    panics: AtomicBool,
+}
+
+impl Shelf {
+    pub fn new() -> Shelf {
+        Shelf::default()
+    }
+
+    /// A broker on what is in the store; it has recovered.
+    pub fn broker(&self, fake: &Fake) -> Api {
+        self.broker_offering(&PLANS, fake)
+    }
+
+    /// The same, with some of the plans only.
+    pub fn broker_offering(&self, plans: &[&'static str], fake: &Fake) -> Api {
+        let cut = Arc::new(AtomicBool::new(false));
+        let store = Handle(self.clone(), cut.clone());
+        Api::new(Box::new(store), plans, fake, cut)
+    }
+
+    /// So many commits succeed from now on, then so many fail, then all succeed again.
+    pub fn fail(&self, after: usize, times: usize) {
+        *self.0.script.lock().unwrap() = Some((after, times));
+    }
+
+    /// All commits succeed again.
+    pub fn heal(&self) {
+        *self.0.script.lock().unwrap() = None;
+    }
+
+    /// Whether reading panics.
+    pub fn set_panics(&self, panics: bool) {
+        self.0.panics.store(panics, Ordering::SeqCst);
+    }
+
+    /// How many commits succeeded since this was asked last.
+    pub fn commits(&self) -> usize {
+        self.0.commits.swap(0, Ordering::SeqCst)
+    }
+
+    fn fails(&self) -> bool {
+        match &mut *self.0.script.lock().unwrap() {
+            Some((after, _)) if *after > 0 => {
+                *after -= 1;
+                false
+            }
+            Some((_, times)) if *times > 0 => {
+                *times -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Store for Shelf {
+    fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Error> {
+        assert!(
+            !self.0.panics.load(Ordering::SeqCst),
+            "the store panics, as it was told"
+        );
+        self.0.memory.read(keys)
+    }
+
+    fn bindings(&self, instance_id: &str) -> Result<Vec<(String, Record)>, Error> {
+        self.0.memory.bindings(instance_id)
+    }
+
+    fn open_operations(&self) -> Result<Vec<Key>, Error> {
+        self.0.memory.open_operations()
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error> {
+        if self.fails() {
+            return Err(Error {
+                message: "the disk is full".to_owned(),
+            });
+        }
+        let outcome = self.0.memory.commit(changes)?;
+        if outcome != Outcome::Conflict {
+            self.0.commits.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(outcome)
+    }
+
+    fn describe(&self) -> String {
+        "shelf".to_owned()
+    }
+}
+
+/// The shelf as one broker sees it, until that is killed.
+struct Handle(Shelf, Arc<AtomicBool>);
+
+impl Handle {
+    fn alive(&self) -> Result<&Shelf, Error> {
+        match self.1.load(Ordering::SeqCst) {
+            false => Ok(&self.0),
+            true => Err(Error {
+                message: "the broker was killed".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Store for Handle {
+    fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Error> {
+        self.alive()?.read(keys)
+    }
+
+    fn bindings(&self, instance_id: &str) -> Result<Vec<(String, Record)>, Error> {
+        self.alive()?.bindings(instance_id)
+    }
+
+    fn open_operations(&self) -> Result<Vec<Key>, Error> {
+        self.alive()?.open_operations()
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error> {
+        self.alive()?.commit(changes)
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
