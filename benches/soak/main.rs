@@ -137,6 +137,8 @@ struct Phase {
     again: u64,
     /// How often each kind of hostile client has done its deed.
     deeds: Vec<u64>,
+    /// What the processors did meanwhile, for whomever: a busy machine says little about times.
+    processors: Processors,
 }
 
 impl Phase {
@@ -144,6 +146,8 @@ impl Phase {
         self.latencies.add(other.latencies);
         self.failed += other.failed;
         self.again += other.again;
+        self.processors.idle += other.processors.idle;
+        self.processors.all += other.processors.all;
         self.deeds.resize(hostile::KINDS.len(), 0);
         for (sum, more) in self.deeds.iter_mut().zip(other.deeds) {
             *sum += more;
@@ -155,8 +159,11 @@ impl std::fmt::Display for Phase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{}, {} failed, {} on a second connection",
-            self.latencies, self.failed, self.again
+            "{}, {} failed, {} on a second connection, processors {:.0} % idle",
+            self.latencies,
+            self.failed,
+            self.again,
+            100.0 * self.processors.idle as f64 / self.processors.all as f64
         )
     }
 }
@@ -167,6 +174,7 @@ fn run(address: SocketAddr, honest: usize, hostile: usize, time: Duration) -> Fa
     let stop = AtomicBool::new(false);
     let deeds: Vec<AtomicU64> = hostile::KINDS.iter().map(|_| AtomicU64::new(0)).collect();
     let mut phase = Phase::default();
+    let began = Processors::now()?;
     let complaints = thread::scope(|scope| -> std::io::Result<Vec<String>> {
         let mut platforms = Vec::new();
         for _ in 0..honest {
@@ -209,6 +217,9 @@ fn run(address: SocketAddr, honest: usize, hostile: usize, time: Duration) -> Fa
         }
         Ok(complaints)
     })?;
+    let ended = Processors::now()?;
+    phase.processors.idle = ended.idle - began.idle;
+    phase.processors.all = ended.all - began.all;
     phase.failed = complaints.len() as u64;
     for complaint in complaints.iter().take(10) {
         println!("  failed: {complaint}");
@@ -218,6 +229,31 @@ fn run(address: SocketAddr, honest: usize, hostile: usize, time: Duration) -> Fa
         .map(|deed| deed.load(Ordering::Relaxed))
         .collect();
     Ok(phase)
+}
+
+/// Time of all processors, in the system's ticks.
+#[derive(Default)]
+struct Processors {
+    idle: u64,
+    all: u64,
+}
+
+impl Processors {
+    /// Since the machine was started. proc(5).
+    fn now() -> Fallible<Processors> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let line = stat.lines().next().unwrap_or_default();
+        let times = line
+            .split_whitespace()
+            .skip(1)
+            .map(str::parse)
+            .collect::<Result<Vec<u64>, _>>()?;
+        Ok(Processors {
+            idle: times.iter().skip(3).take(2).sum(),
+            // What follows is part of the time of users already.
+            all: times.iter().take(8).sum(),
+        })
+    }
 }
 
 /// What a process takes up.
