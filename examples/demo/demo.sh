@@ -6,6 +6,8 @@
 set -eu
 how=$1 when=$2 operation=$3
 document=$(cat)
+# Of a broker that was killed in this moment, only a part may have come, or nothing.
+[ "$(printf '%s' "$document" | jq '.operation_id | length')" ] || exit 1
 get() { printf '%s' "$document" | jq -r "$1"; }
 
 succeed() {

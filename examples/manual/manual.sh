@@ -7,6 +7,8 @@
 # it with mv, so that it is not read half written. When the platform takes a request back, the ticket goes away.
 set -eu
 document=$(cat)
+# Of a broker that was killed in this moment, only a part may have come, or nothing.
+[ "$(printf '%s' "$document" | jq '.operation_id | length')" ] || exit 1
 get() { printf '%s' "$document" | jq "$@"; }
 
 # Waits for the answer; then it is in the file $answer. A repeat, after a crash, finds the same ticket.

@@ -6,6 +6,8 @@
 # makes outlives its binding. Whatever comes from a user goes into SQL as a psql variable, which quotes it.
 set -eu
 document=$(cat)
+# Of a broker that was killed in this moment, only a part may have come, or nothing.
+[ "$(printf '%s' "$document" | jq '.operation_id | length')" ] || exit 1
 get() { printf '%s' "$document" | jq -r "$1 // empty"; }
 # Ids can be any text; names in PostgreSQL are short.
 name() { printf '%s_%s' "$1" "$(printf '%s' "$2" | sha256sum | cut -c 1-32)"; }

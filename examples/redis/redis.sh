@@ -5,6 +5,8 @@
 # REDIS_HOST and REDIS_PORT name it; REDISCLI_AUTH is the password of its user `default`, which redis-cli reads itself.
 set -eu
 document=$(cat)
+# Of a broker that was killed in this moment, only a part may have come, or nothing.
+[ "$(printf '%s' "$document" | jq '.operation_id | length')" ] || exit 1
 get() { printf '%s' "$document" | jq -r "$1 // empty"; }
 # Ids can be any text; these are safe in commands and patterns.
 name() { printf '%s' "$1" | sha256sum | cut -c 1-24; }

@@ -17,6 +17,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -90,7 +92,7 @@ impl File {
             return Err(error("not a regular file".to_owned()));
         }
         // redb locks the file as well. This lock comes first, so that nothing is looked at while another broker writes.
-        match file.try_lock() {
+        match lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(error(IN_USE.to_owned())),
             Err(TryLockError::Error(cause)) => {
@@ -183,6 +185,21 @@ impl Store for File {
 
     fn describe(&self) -> String {
         format!("file:{}", self.shared.name)
+    }
+}
+
+/// How long to wait for a lock. A broker that was killed while it started a program has left its lock to that program, for
+/// the moment until the program runs.
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+fn lock(file: &fs::File) -> Result<(), TryLockError> {
+    let end = Instant::now() + LOCK_LIMIT;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(LOCK_PAUSE),
+            result => return result,
+        }
     }
 }
 
