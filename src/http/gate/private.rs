@@ -1,6 +1,6 @@
 //! The private socket between the gate and tiny_http.
 
-use crate::{log, random};
+use crate::random;
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -90,9 +90,6 @@ fn remove_left_behind(parent: &Path) {
     for entry in entries.flatten() {
         let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
         if is_ours && is_left_behind(&entry.path()) {
-            log::info("socket_removed")
-                .with("folder", &entry.path().display().to_string())
-                .send();
             remove(&entry.path());
         }
     }
