@@ -1,10 +1,12 @@
 //! What the protocol costs, against a bare tiny_http that compares the two headers, reads the body and answers a
 //! constant with as many workers. Bare server, brokerlet's server without its front door, and the whole broker (the
-//! real program) run by turns, each in a process of its own, each with its request log written to a file; load comes
-//! from this process over 16 connections that are kept open. Only servers of one round are compared, and medians count.
+//! real program; with the feature `tls` also through TLS) run by turns, each in a process of its own, each with its
+//! request log written to a file; load comes from this process over 16 connections that are kept open. Only servers of
+//! one round are compared, and medians count.
 //!
 //! ```text
 //! cargo bench --bench http                                      # about two minutes
+//! cargo bench --bench http --features tls
 //! cargo bench --bench http -- --rounds 5 --seconds 2 --connections 64
 //! ```
 
@@ -19,7 +21,9 @@ use brokerlet::http::dispatch::Dispatcher;
 use brokerlet::http::server::Server;
 use brokerlet::log;
 use brokerlet::store::memory::Memory;
-use support::load::{self, Answers, Template};
+use support::load::{self, Answers, Connection, Template};
+#[cfg(feature = "tls")]
+use support::tls::Identity;
 use support::{Fallible, Folder, PASSWORD, Running, USERNAME, broker, myself, quartiles};
 
 use base64::Engine;
@@ -27,7 +31,8 @@ use base64::prelude::BASE64_STANDARD;
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 use std::collections::HashMap;
-use std::net::TcpListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -41,35 +46,74 @@ const WORKERS: usize = 16;
 /// A server, what it is compared for, and the least share of the bare server's rate that is wanted of it.
 struct Contestant {
     name: &'static str,
-    start: fn() -> Fallible<Command>,
+    start: fn(&Stage) -> Fallible<Command>,
+    connect: fn(&Stage, SocketAddr) -> io::Result<Connection>,
     wanted: [f64; 2],
     /// How many times as long as with the bare server the 99th percentile may be.
     wanted_p99: f64,
 }
 
-const CONTESTANTS: [Contestant; 3] = [
+/// What the contestants share.
+struct Stage {
+    #[cfg(feature = "tls")]
+    identity: Identity,
+    folder: Folder,
+}
+
+impl Stage {
+    fn new() -> Fallible<Stage> {
+        let folder = Folder::new(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
+        Ok(Stage {
+            #[cfg(feature = "tls")]
+            identity: Identity::new(&folder)?,
+            folder,
+        })
+    }
+}
+
+const CONTESTANTS: &[Contestant] = &[
     Contestant {
         name: "bare tiny_http",
-        start: || myself("--bare"),
+        start: |_| myself("--bare"),
+        connect: in_plain_text,
         wanted: [1.0, 1.0],
         wanted_p99: 1.0,
     },
     Contestant {
         name: "server alone",
-        start: || myself("--server"),
+        start: |_| myself("--server"),
+        connect: in_plain_text,
         wanted: [0.85, 0.75],
         wanted_p99: f64::INFINITY,
     },
     Contestant {
         name: "whole broker",
-        start: || {
-            let program = Path::new(env!("CARGO_BIN_EXE_brokerlet"));
-            Ok(broker(program, "memory"))
-        },
+        start: |_| Ok(whole_broker()),
+        connect: in_plain_text,
         wanted: [0.50, 0.50],
         wanted_p99: 1.5,
     },
+    #[cfg(feature = "tls")]
+    Contestant {
+        name: "whole broker, through TLS",
+        start: |stage| {
+            let mut broker = whole_broker();
+            stage.identity.give_to(&mut broker);
+            Ok(broker)
+        },
+        connect: |stage, address| stage.identity.connect(address),
+        wanted: [0.35, 0.35],
+        wanted_p99: f64::INFINITY,
+    },
 ];
+
+fn whole_broker() -> Command {
+    broker(Path::new(env!("CARGO_BIN_EXE_brokerlet")), "memory")
+}
+
+fn in_plain_text(_: &Stage, address: SocketAddr) -> io::Result<Connection> {
+    Connection::open(address)
+}
 
 struct Request {
     name: &'static str,
@@ -107,21 +151,21 @@ fn main() -> Fallible {
         return Err("--rounds, --connections: at least 1 is wanted".into());
     }
     let duration = Duration::try_from_secs_f64(seconds)?;
-    let folder = Folder::new(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
+    let stage = Stage::new()?;
     println!(
         "{connections} connections kept open, {WORKERS} workers, {rounds} rounds of {seconds} s each; \
          request logs into a file"
     );
 
     // For each round, contestant and kind of request: the rate and the 99th percentile.
-    let mut found: Vec<[[[f64; 2]; 2]; 3]> = Vec::new();
-    let (mut dropped, mut forgotten) = (0, [0; 3]);
+    let mut found: Vec<Vec<[[f64; 2]; 2]>> = Vec::new();
+    let (mut dropped, mut forgotten) = (0, vec![0; CONTESTANTS.len()]);
     for round in 0..rounds {
-        let mut results = [[[0.0; 2]; 2]; 3];
+        let mut results = vec![[[0.0; 2]; 2]; CONTESTANTS.len()];
         for turn in 0..CONTESTANTS.len() {
             // Nobody always comes first.
             let which = (turn + round) % CONTESTANTS.len();
-            let measured = measure(&CONTESTANTS[which], &folder, connections, duration)?;
+            let measured = measure(&CONTESTANTS[which], &stage, connections, duration)?;
             results[which] = measured.results;
             dropped += measured.dropped;
             forgotten[which] += measured.forgotten;
@@ -179,19 +223,19 @@ struct Measured {
 
 fn measure(
     contestant: &Contestant,
-    folder: &Folder,
+    stage: &Stage,
     connections: usize,
     duration: Duration,
 ) -> Fallible<Measured> {
-    let log = folder.file("log");
-    let server = Running::start((contestant.start)()?, &log)?;
+    let log = stage.folder.file("log");
+    let server = Running::start((contestant.start)(stage)?, &log)?;
+    let connect = || (contestant.connect)(stage, server.address);
     let next = AtomicU64::new(0);
     let (mut asked, mut forgotten) = (0, 0);
     let mut results = [[0.0; 2]; 2];
     for (result, Request { name, template }) in results.iter_mut().zip(REQUESTS) {
-        let answers: Answers =
-            load::run(server.address, connections, duration, &[template()], &next)
-                .map_err(|error| format!("{}, {name}: {error}", contestant.name))?;
+        let answers: Answers = load::run_on(connect, connections, duration, &[template()], &next)
+            .map_err(|error| format!("{}, {name}: {error}", contestant.name))?;
         asked += answers.asked;
         forgotten += answers.forgotten;
         *result = [answers.rate(), answers.p99()];

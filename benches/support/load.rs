@@ -134,15 +134,32 @@ pub fn run(
     round: &[Template],
     next: &AtomicU64,
 ) -> Fallible<Answers> {
+    run_on(
+        || Connection::open(address),
+        connections,
+        duration,
+        round,
+        next,
+    )
+}
+
+/// The same, on connections of any kind.
+pub fn run_on(
+    open: impl Fn() -> io::Result<Connection>,
+    connections: usize,
+    duration: Duration,
+    round: &[Template],
+    next: &AtomicU64,
+) -> Fallible<Answers> {
     let mut answers = Answers::default();
     let mut opened = Vec::new();
     while opened.len() < connections {
         thread::sleep(APART);
-        let mut connection = Connection::open(address)?;
-        connection.stream.set_read_timeout(Some(FORGOTTEN))?;
+        let mut connection = open()?;
+        connection.stream.wait_at_most(FORGOTTEN)?;
         match connection.ask(&Template::catalog()) {
             Ok(()) => {
-                connection.stream.set_read_timeout(Some(PATIENCE))?;
+                connection.stream.wait_at_most(PATIENCE)?;
                 answers.asked += 1;
                 opened.push(connection);
             }
@@ -192,21 +209,42 @@ pub fn run(
     Ok(answers)
 }
 
+/// What a connection runs over.
+pub trait Wire: Read + Write + Send {
+    /// For the other side to say something.
+    fn wait_at_most(&self, limit: Duration) -> io::Result<()>;
+}
+
+impl Wire for TcpStream {
+    fn wait_at_most(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))
+    }
+}
+
 /// One connection, kept open.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     buffer: Vec<u8>,
+}
+
+/// Connects as far as TCP goes.
+pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.wait_at_most(PATIENCE)?;
+    Ok(stream)
 }
 
 impl Connection {
     pub fn open(address: SocketAddr) -> io::Result<Connection> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Connection {
+        Ok(Connection::over(Box::new(connect(address)?)))
+    }
+
+    pub fn over(stream: Box<dyn Wire>) -> Connection {
+        Connection {
             stream,
             buffer: vec![0; 64 * 1024],
-        })
+        }
     }
 
     /// Sends a request for the instance with this number, and reads the answer.

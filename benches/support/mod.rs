@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "every bench uses a part of it")]
 
 pub mod load;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 use std::error::Error;
 use std::fs;
