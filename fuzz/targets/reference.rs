@@ -134,13 +134,18 @@ pub fn chunked(bytes: &[u8], size: &mut Size) -> Result<(Vec<u8>, usize), No> {
         at += length + 2;
     }
     loop {
-        let line = line(&bytes[at..])?;
+        let rest = &bytes[at..];
+        // A field, or the empty line at the end; what is neither is seen at its first wrong byte.
+        match rest.iter().position(|byte| !is_token(&[*byte])) {
+            None => return Err(No::Incomplete),
+            Some(0) if rest[0] == b'\r' => {}
+            Some(name) if name > 0 && rest[name] == b':' => {}
+            Some(_) => return Err(No::Malformed),
+        }
+        let line = line(rest)?;
         at += line.len() + 2;
         if line.is_empty() {
             return Ok((body, at));
-        }
-        if !line[0].is_ascii_graphic() {
-            return Err(No::Malformed);
         }
         size.trailers += line.len();
     }

@@ -1,5 +1,7 @@
 //! Decoding a chunked body, strictly. spec: RFC 9112, 7.1.
 
+use super::head::is_token;
+
 /// Longest line that gives the size of a chunk, with its extensions, in bytes.
 const MAX_SIZE_LINE: usize = 256;
 /// Most bytes of trailer fields; they are read and forgotten.
@@ -35,7 +37,8 @@ enum State {
     DataEnd,
     DataLineFeed,
     TrailerStart,
-    Trailer,
+    TrailerName,
+    TrailerValue,
     TrailerEnd,
     LastLineFeed,
     Done,
@@ -112,11 +115,15 @@ impl Decoder {
             (State::DataLineFeed, b'\n') => Ok(State::Start),
             (State::TrailerStart, b'\r') => Ok(State::LastLineFeed),
             (State::LastLineFeed, b'\n') => Ok(State::Done),
-            (State::TrailerStart, b'!'..=b'~') | (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
+            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
                 self.count(MAX_TRAILERS)?;
-                Ok(State::Trailer)
+                Ok(State::TrailerName)
             }
-            (State::Trailer, b'\r') => Ok(State::TrailerEnd),
+            (State::TrailerName, b':') | (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.count(MAX_TRAILERS)?;
+                Ok(State::TrailerValue)
+            }
+            (State::TrailerValue, b'\r') => Ok(State::TrailerEnd),
             (State::TrailerEnd, b'\n') => Ok(State::TrailerStart),
             _ => Err(Fault::Malformed),
         }
@@ -192,6 +199,11 @@ mod tests {
             "0\r\n\r0",
             "0\r\n folded: x\r\n\r\n",
             "0\r\nX: y\n\r\n",
+            "0\r\nX : y\r\n\r\n",
+            "0\r\n: y\r\n\r\n",
+            "0\r\nX\r\n\r\n",
+            // The beginning of another request.
+            "0\r\nGET / HTTP/1.1\r\n\r\n",
             "0\r\nX: \u{0}\r\n\r\n",
             "3\rabc",
         ] {
