@@ -92,3 +92,8 @@ fn dispatch() {
 fn catalog() {
     check_all("catalog", targets::catalog::run, 30);
 }
+
+#[test]
+fn program() {
+    check_all("program", targets::program::run, 40);
+}

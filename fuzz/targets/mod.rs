@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod chunked;
 pub mod dispatch;
 pub mod framing;
+pub mod program;
 mod reference;
 
 /// `bytes` in pieces of one size after the other, over and over.

@@ -3,10 +3,10 @@
 //! README has the program's side of it, in the chapter "The adapter `exec`".
 
 mod document;
-mod mask;
-mod messages;
+pub mod mask;
+pub mod messages;
 mod process;
-mod protocol;
+pub mod protocol;
 mod setup;
 mod verdict;
 
