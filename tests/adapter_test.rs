@@ -291,6 +291,51 @@ fn plans_are_chosen_by_name() {
     );
 }
 
+/// Each call gets what a platform would send with it: an update what changes, and beside it how things were and will be.
+#[test]
+fn parameters_are_given_as_users_give_them() {
+    let folder = Folder::new();
+    let script = r#"printf '%s' "$input" | jq -c "[\"$1\", .parameters, .changes, .previous.parameters]" >>seen"#;
+    executable(
+        &folder,
+        "program",
+        &format!("#!/bin/sh\ninput=$(cat)\n{script}\n{GOOD}\n"),
+    );
+    let file = folder.file("catalog.json", catalog(json!({})).to_string());
+    let update = folder.file("update.json", r#"{ "size": 2, "colour": null }"#);
+    let mut command = brokerlet();
+    command.env("PATH", std::env::var_os("PATH").unwrap());
+    let output = command
+        .arg("adapter-test")
+        .arg(&file)
+        .args(["--plan", "small", "--parameters"])
+        .arg(r#"{"size":1,"colour":"red"}"#)
+        .args(["--bind-parameters", r#"{"role":"reader"}"#])
+        .arg("--update-parameters")
+        .arg(&update)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    let seen = std::fs::read_to_string(folder.path().join("seen")).unwrap();
+    let seen: Vec<Value> = seen
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let made = json!({ "size": 1, "colour": "red" });
+    for wanted in [
+        json!(["provision", made, null, null]),
+        json!(["bind", { "role": "reader" }, null, null]),
+        json!(["update", { "size": 2 }, { "size": 2, "colour": null }, made]),
+        json!(["deprovision", { "size": 2 }, null, null]),
+    ] {
+        assert!(seen.contains(&wanted), "{wanted} is not in {seen:?}");
+    }
+}
+
 #[test]
 fn a_catalog_that_is_wrong_is_not_tried() {
     let tried = try_script(GOOD, json!({ "timeot": "5s" }));

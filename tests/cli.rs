@@ -15,6 +15,7 @@ Usage:
   brokerlet               serve the Open Service Broker API until SIGTERM or SIGINT
   brokerlet check FILE    check a catalog file and print the cf commands that register it
   brokerlet adapter-test FILE [--service NAME] [--plan NAME]
+                         [--parameters JSON] [--update-parameters JSON] [--bind-parameters JSON]
                           make, use and delete instances of each plan, to see whether its adapter does what it must
   brokerlet --help        print this help
   brokerlet --version     print the version

@@ -14,55 +14,78 @@ use super::{Offered, load};
 use crate::adapter::Kinds;
 use crate::adapter::exec::Exec;
 use crate::catalog::finding::Severity;
+use crate::json;
 use calls::Subject;
 use interrupt::Interrupt;
 use screen::Screen;
 use tape::Tape;
 
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 /// What the arguments say.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Options {
     catalog: PathBuf,
     service: Option<String>,
     plan: Option<String>,
+    parameters: Parameters,
+}
+
+/// What users give to `cf create-service`, `update-service` and `bind-service` with `-c`.
+#[derive(Debug, Default)]
+pub struct Parameters {
+    pub provision: Option<Box<RawValue>>,
+    pub update: Option<Box<RawValue>>,
+    pub bind: Option<Box<RawValue>>,
 }
 
 impl Options {
     /// The arguments after `adapter-test`. The error says what is wrong with them.
     pub fn parse(arguments: &[&str]) -> Result<Options, String> {
         let (mut catalog, mut service, mut plan) = (None, None, None);
+        let mut parameters = Parameters::default();
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
-            let (place, what) = match *argument {
-                "--service" => (&mut service, "--service"),
-                "--plan" => (&mut plan, "--plan"),
-                option if option.starts_with('-') => {
-                    return Err(format!("adapter-test: unknown option {option}"));
+            if !argument.starts_with('-') {
+                if catalog.replace(PathBuf::from(argument)).is_some() {
+                    return Err(format!(
+                        "adapter-test: one catalog file is wanted, found {argument} as well"
+                    ));
                 }
-                file => {
-                    if catalog.replace(PathBuf::from(file)).is_some() {
-                        return Err(format!(
-                            "adapter-test: one catalog file is wanted, found {file} as well"
-                        ));
-                    }
-                    continue;
-                }
+                continue;
+            }
+            let mut value = |wanted: &str| {
+                let value = rest.next().copied();
+                value.ok_or_else(|| format!("adapter-test: {argument} wants {wanted}"))
             };
-            let value = rest
-                .next()
-                .ok_or_else(|| format!("adapter-test: {what} wants a name"))?;
-            if place.replace((*value).to_owned()).is_some() {
-                return Err(format!("adapter-test: {what} is given twice"));
+            let is_second = match *argument {
+                "--service" => service.replace(value("a name")?.to_owned()).is_some(),
+                "--plan" => plan.replace(value("a name")?.to_owned()).is_some(),
+                "--parameters" | "--update-parameters" | "--bind-parameters" => {
+                    let given = object(value(JSON_OR_FILE)?)
+                        .map_err(|wrong| format!("adapter-test: {argument}: {wrong}"))?;
+                    let place = match *argument {
+                        "--parameters" => &mut parameters.provision,
+                        "--update-parameters" => &mut parameters.update,
+                        _ => &mut parameters.bind,
+                    };
+                    place.replace(given).is_some()
+                }
+                _ => return Err(format!("adapter-test: unknown option {argument}")),
+            };
+            if is_second {
+                return Err(format!("adapter-test: {argument} is given twice"));
             }
         }
         Ok(Options {
             catalog: catalog.ok_or("adapter-test: which catalog file?")?,
             service,
             plan,
+            parameters,
         })
     }
 
@@ -70,6 +93,20 @@ impl Options {
         let is = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|w| w == name);
         is(&self.service, service) && is(&self.plan, plan)
     }
+}
+
+const JSON_OR_FILE: &str = "a JSON object, or the path of a file with one";
+
+/// A JSON object as `cf` takes it with `-c`: as it is, or the path of a file.
+fn object(given: &str) -> Result<Box<RawValue>, String> {
+    let text = match given.trim_start().starts_with('{') {
+        true => given.to_owned(),
+        false => std::fs::read_to_string(given)
+            .map_err(|error| format!("found {given:?} ({error}), wanted {JSON_OR_FILE}"))?,
+    };
+    let members: Map<String, Value> = serde_json::from_str(&text)
+        .map_err(|error| format!("not a JSON object ({error}), wanted {JSON_OR_FILE}"))?;
+    json::to_raw(&Value::Object(members)).ok_or_else(|| format!("wanted {JSON_OR_FILE}"))
 }
 
 /// Tries every plan that the options mean, one after the other. The exit code says whether all kept the contract.
@@ -102,7 +139,14 @@ pub fn run(options: &Options, kinds: Kinds) -> ExitCode {
             plans += 1;
             screen.heading(&service.name, &plan.name, &fulfilment.kind);
             let adapter = &*fulfilment.adapter;
-            let subject = Subject::new(service, plan, adapter, (&tape, &screen, &interrupt));
+            let parameters = &options.parameters;
+            let subject = Subject::new(
+                service,
+                plan,
+                adapter,
+                parameters,
+                (&tape, &screen, &interrupt),
+            );
             broken += life::live(&subject);
         }
     }
@@ -156,6 +200,24 @@ mod tests {
                 "--plan is given twice",
             ),
             (&["a", "--verbose"], "unknown option --verbose"),
+            (
+                &["a", "--bind-parameters"],
+                "--bind-parameters wants a JSON object, or the path of a file with one",
+            ),
+            (
+                &["a", "--parameters", "{}", "--parameters", "{}"],
+                "--parameters is given twice",
+            ),
+            (
+                &["a", "--parameters", "/no/such/file"],
+                "--parameters: found \"/no/such/file\" (No such file or directory (os error 2)), wanted a JSON object, \
+                 or the path of a file with one",
+            ),
+            (
+                &["a", "--update-parameters", "{\"a\":}"],
+                "--update-parameters: not a JSON object (expected value at line 1 column 6), wanted a JSON object, or the \
+                 path of a file with one",
+            ),
         ] {
             let complaint = Options::parse(arguments).unwrap_err();
             assert_eq!(complaint, format!("adapter-test: {wanted}"));

@@ -1,5 +1,6 @@
 //! The calls of a broker, made without one.
 
+use super::Parameters;
 use super::interrupt::Interrupt;
 use super::screen::Screen;
 use super::tape::Tape;
@@ -7,6 +8,7 @@ use crate::adapter::{
     Adapter, BindingCall, Bound, Failure, FailureKind, InstanceCall, Kind, Origin, Provisioned,
     Run, UpdateCall,
 };
+use crate::broker::instance::request::merged;
 use crate::catalog::{Plan, Service};
 use crate::json::{Object, to_raw};
 
@@ -26,6 +28,7 @@ pub struct Subject<'a> {
     pub tape: &'a Tape,
     pub screen: &'a Screen,
     pub interrupt: &'a Interrupt,
+    parameters: &'a Parameters,
     context: Option<Box<RawValue>>,
     bind_resource: Option<Box<RawValue>>,
 }
@@ -34,14 +37,15 @@ pub struct Subject<'a> {
 pub struct Made {
     pub id: String,
     pub state: Option<Box<RawValue>>,
+    parameters: Option<Box<RawValue>>,
 }
 
 impl Made {
-    /// One that is not made yet.
-    pub fn new() -> Result<Made, Failure> {
+    fn new(parameters: &Option<Box<RawValue>>) -> Result<Made, Failure> {
         Ok(Made {
             id: format!("adapter-test-{}", random()?),
             state: None,
+            parameters: parameters.clone(),
         })
     }
 
@@ -87,6 +91,7 @@ impl<'a> Subject<'a> {
         service: &'a Service,
         plan: &'a Plan,
         adapter: &'a dyn Adapter,
+        parameters: &'a Parameters,
         (tape, screen, interrupt): (&'a Tape, &'a Screen, &'a Interrupt),
     ) -> Subject<'a> {
         let context = json!({
@@ -102,9 +107,33 @@ impl<'a> Subject<'a> {
             tape,
             screen,
             interrupt,
+            parameters,
             context: to_raw(&context),
             bind_resource: to_raw(&bind_resource),
         }
+    }
+
+    /// An instance that is not made yet.
+    pub fn new_instance(&self) -> Result<Made, Failure> {
+        Made::new(&self.parameters.provision)
+    }
+
+    /// A binding that is not made yet.
+    pub fn new_binding(&self) -> Result<Made, Failure> {
+        Made::new(&self.parameters.bind)
+    }
+
+    /// Keeps what an update has made of an instance.
+    pub fn keep_updated(&self, instance: &mut Made, state: Option<Map<String, Value>>) {
+        instance.keep(state);
+        instance.parameters = self.updated(instance);
+    }
+
+    fn updated(&self, instance: &Made) -> Option<Box<RawValue>> {
+        merged(
+            instance.parameters.as_deref(),
+            self.parameters.update.as_deref(),
+        )
     }
 
     /// Shows that a call begins, and records it.
@@ -123,13 +152,17 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// An update that changes nothing, as Cloud Foundry sends one for a new name.
+    /// Without parameters it changes nothing, as Cloud Foundry sends one for a new name.
     pub fn update(&self, instance: &Made, operation: &Operation) -> Result<Provisioned, Failure> {
+        let updated = self.updated(instance);
         self.call(Kind::Update, operation, |run| {
             self.adapter.update(&UpdateCall {
-                instance: self.instance(instance, run),
-                changes: Object::default(),
-                previous_parameters: Object::default(),
+                instance: InstanceCall {
+                    parameters: Object::new(updated.as_deref()),
+                    ..self.instance(instance, run)
+                },
+                changes: Object::new(self.parameters.update.as_deref()),
+                previous_parameters: Object::new(instance.parameters.as_deref()),
                 previous_plan_id: &self.plan.id,
             })
         })
@@ -170,7 +203,7 @@ impl<'a> Subject<'a> {
             plan: self.plan,
             organization_guid: "adapter-test-organization",
             space_guid: "adapter-test-space",
-            parameters: Object::default(),
+            parameters: Object::new(instance.parameters.as_deref()),
             context: Object::new(self.context.as_deref()),
             state: Object::new(instance.state.as_deref()),
             origin: Origin::default(),
@@ -189,7 +222,7 @@ impl<'a> Subject<'a> {
             binding_id: &binding.id,
             app_guid: Some(APP),
             bind_resource: Object::new(self.bind_resource.as_deref()),
-            parameters: Object::default(),
+            parameters: Object::new(binding.parameters.as_deref()),
             context: Object::new(self.context.as_deref()),
             predecessor_binding_id: None,
             state: Object::new(binding.state.as_deref()),

@@ -26,7 +26,7 @@ impl<'a> Life<'a> {
     /// An error is the tester's own.
     fn live(&mut self) -> Result<(), Failure> {
         let subject = self.subject;
-        let mut instance = Made::new()?;
+        let mut instance = subject.new_instance()?;
         let operation = Operation::new()?;
         let begun = Instant::now();
         let first = self.step("provision", || subject.provision(&instance, &operation));
@@ -54,7 +54,7 @@ impl<'a> Life<'a> {
         if !self.goes_on() {
             return Ok(());
         }
-        let never = Made::new()?;
+        let never = subject.new_instance()?;
         let operation = Operation::new()?;
         self.step("deprovision of an instance that was never made", || {
             subject.deprovision(&never, &operation)
@@ -77,7 +77,7 @@ impl<'a> Life<'a> {
 
     fn bindings(&mut self, instance: &Made) -> Result<(), Failure> {
         let subject = self.subject;
-        let mut binding = Made::new()?;
+        let mut binding = subject.new_binding()?;
         let operation = Operation::new()?;
         let bind = |operation: &Operation| subject.bind(instance, &binding, operation);
         let first = self.step_checked(
@@ -97,7 +97,7 @@ impl<'a> Life<'a> {
         if !self.goes_on() {
             return Ok(());
         }
-        let never = Made::new()?;
+        let never = subject.new_binding()?;
         let operation = Operation::new()?;
         self.step("unbind of a binding that was never made", || {
             subject.unbind(instance, &never, &operation)
@@ -119,7 +119,7 @@ impl<'a> Life<'a> {
                 let again = self.step("update again", || {
                     subject.update(instance, &operation.again())
                 });
-                instance.keep(again.and_then(|updated| updated.state));
+                subject.keep_updated(instance, again.and_then(|updated| updated.state));
             }
         }
         Ok(())
@@ -158,7 +158,7 @@ impl<'a> Life<'a> {
         subject.begin("provision, killed in the middle");
         // The middle of the first one may be the end of this one: then a little earlier.
         for part in [2, 4, 8, 64] {
-            let (instance, operation) = (Made::new()?, Operation::new()?);
+            let (instance, operation) = (subject.new_instance()?, Operation::new()?);
             subject.tape.rewind();
             subject.tape.kill_after(Some(pace / part));
             let result = subject.provision(&instance, &operation);
