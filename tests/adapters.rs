@@ -11,6 +11,7 @@ use brokerlet::store::{Key, Store};
 use fake::{Answered, Api, Fake, Held, SERVICE, Shelf};
 use serde_json::{Value, json};
 use std::thread;
+use std::time::{Duration, Instant};
 use support::merged;
 
 fn small() -> Value {
@@ -610,6 +611,34 @@ fn the_adapter_is_told_on_whose_behalf_it_works() {
     };
     broker.0.bind("i", "b2", body.as_bytes(), caller).unwrap();
     assert_eq!(fake.calls()[0].user.as_deref(), Some("u-1"));
+}
+
+/// What had to be done before is of the minute that the platform waits.
+#[test]
+fn a_request_that_came_a_while_ago_has_less_time() {
+    let (fake, shelf, broker) = bound();
+    let body = bind().to_string();
+    let since = |seconds| Caller {
+        since: Instant::now() - Duration::from_secs(seconds),
+        ..Caller::default()
+    };
+    let bind = |id: &str, caller| broker.0.bind("i", id, body.as_bytes(), caller);
+    bind("at once", Caller::default()).unwrap();
+    let longest = fake.left();
+    bind("later", since(30)).unwrap();
+    let less = longest - fake.left();
+    assert!(less > Duration::from_secs(29), "{less:?} less");
+    fake.calls();
+    shelf.commits();
+    for caller in [since(55), since(600)] {
+        let refused = bind("too late", caller).unwrap_err();
+        assert_eq!((refused.status, refused.retry_after), (503, Some(1)));
+        let refused = broker
+            .0
+            .provision("too late", small().to_string().as_bytes(), caller);
+        assert_eq!(refused.unwrap_err().status, 503);
+    }
+    assert_eq!((fake.calls(), shelf.commits()), (vec![], 0));
 }
 
 /// Many at once about the same thing: the work is done once.

@@ -54,10 +54,23 @@ pub struct Answer {
 }
 
 /// Who asks, and whether they would poll for the end of an asynchronous operation.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
     pub origin: Origin<'a>,
     pub accepts_incomplete: bool,
+    /// When the request came: a platform waits a minute for its answer, whatever has to be done before.
+    pub since: Instant,
+}
+
+impl Default for Caller<'_> {
+    /// Nobody that is known, right now.
+    fn default() -> Self {
+        Caller {
+            origin: Origin::default(),
+            accepts_incomplete: false,
+            since: Instant::now(),
+        }
+    }
 }
 
 /// How often a platform should poll, in seconds: a promptly polling user sees progress. Cloud Foundry polls no more often
@@ -238,7 +251,7 @@ impl Broker {
     }
 
     /// Takes back, or ends, operations about an instance whose outcome could not be written when it was there.
-    fn settle(&self, instance_id: &str) -> Result<(), Error> {
+    fn settle(&self, instance_id: &str, caller: Caller<'_>) -> Result<(), Error> {
         let of_instance = |key: &Key| match key {
             Key::Instance(id) | Key::Binding(id, _) => id == instance_id,
         };
@@ -257,7 +270,8 @@ impl Broker {
         for key in keys {
             // Whoever removes the key settles it; others meet the record, still in progress.
             if self.unsettled().remove(&key) {
-                let resumable = self.recover_one(&key).inspect_err(|_| {
+                let end = caller.since + recovery::LIMIT;
+                let resumable = self.recover_until(&key, end).inspect_err(|_| {
                     self.unsettled().insert(key.clone());
                 })?;
                 if let Some(subject) = resumable {

@@ -91,7 +91,8 @@ impl Operation {
     }
 
     /// An operation that begins now. `fulfilment` is absent where there is nothing left for an adapter to do. Refused with
-    /// 422 AsyncRequired where the platform would not poll. spec: Asynchronous Operations.
+    /// 422 AsyncRequired where the platform would not poll (spec: Asynchronous Operations), and with 503 where it would
+    /// not wait any longer, since something else had to be done first.
     pub fn begin(
         kind: Kind,
         fulfilment: Option<&Fulfilment>,
@@ -102,14 +103,17 @@ impl Operation {
         if asynchronous && !caller.accepts_incomplete {
             return Err(Error::async_required(kind));
         }
-        let timeout = fulfilment.map_or(SYNCHRONOUS_TIMEOUT, |fulfilment| {
-            let timeout = fulfilment.adapter.timeout(kind);
-            if asynchronous {
-                timeout
-            } else {
-                timeout.min(SYNCHRONOUS_TIMEOUT)
-            }
+        let mut timeout = fulfilment.map_or(SYNCHRONOUS_TIMEOUT, |fulfilment| {
+            fulfilment.adapter.timeout(kind)
         });
+        if !asynchronous {
+            let left = SYNCHRONOUS_TIMEOUT.saturating_sub(caller.since.elapsed());
+            let has_effects = fulfilment.is_some_and(|f| f.adapter.has_effects());
+            if has_effects && left < SHORTEST {
+                return Err(no_time());
+            }
+            timeout = timeout.min(left);
+        }
         let removes = matches!(kind, Kind::Deprovision | Kind::Unbind);
         Ok(Operation {
             id: new_id()?,
@@ -244,6 +248,20 @@ impl Operation {
         }
         let operation = &self.id;
         Answer::new(202, "accepted", &Accepted { operation, known })
+    }
+}
+
+/// What is begun with less time than this is not begun at all.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+fn no_time() -> Error {
+    Error {
+        retry_after: Some(1),
+        ..Error::new(
+            503,
+            "Something that was left behind had to be removed first, and that took too long for this request to be \
+             carried out as well. Try again.",
+        )
     }
 }
 

@@ -11,9 +11,9 @@ use crate::store::{self, Change, Key};
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long settling may take: at the start for all, since a platform waits for that a minute at most; later for one,
-/// before the request that meets it goes on.
-const LIMIT: Duration = Duration::from_secs(20);
+/// How long settling may take: at the start for all, since a platform waits for that a minute at most; later for what a
+/// request meets, before it goes on.
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Bindings first: an instance is deprovisioned only when nothing is in progress on its bindings.
 pub(super) fn sort(keys: &mut [Key]) {
@@ -84,11 +84,7 @@ impl Broker {
     }
 
     /// Settles one operation, if it is still in progress. An asynchronous one is returned, to be resumed.
-    pub(super) fn recover_one(&self, key: &Key) -> Result<Option<Subject>, Error> {
-        self.recover_until(key, Instant::now() + LIMIT)
-    }
-
-    fn recover_until(&self, key: &Key, end: Instant) -> Result<Option<Subject>, Error> {
+    pub(super) fn recover_until(&self, key: &Key, end: Instant) -> Result<Option<Subject>, Error> {
         match self.open(key, end)? {
             Open::Closed => Ok(None),
             Open::Resumable(subject) => Ok(Some(subject)),

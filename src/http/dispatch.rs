@@ -11,7 +11,7 @@ use crate::log;
 
 use std::io::Read;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Largest request body, in bytes, unless something else is said.
 pub const MAX_BODY: u64 = 1024 * 1024;
@@ -143,6 +143,7 @@ impl Dispatcher {
                 request_id: request_id.as_deref(),
             },
             accepts_incomplete: query.accepts_incomplete,
+            since: Instant::now(),
         };
         let (service_id, plan_id) = (query.service_id.as_deref(), query.plan_id.as_deref());
         let operation = query.operation.as_deref();

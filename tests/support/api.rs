@@ -2,7 +2,6 @@
 
 use super::{Fake, PATIENCE, PLANS, SERVICE, offer};
 
-use brokerlet::adapter::Origin;
 use brokerlet::broker::error::Error as Refused;
 use brokerlet::broker::{Answer, Broker, Caller};
 use brokerlet::store::Store;
@@ -16,13 +15,12 @@ use std::time::{Duration, Instant};
 pub struct Api(pub Arc<Broker>, Arc<AtomicBool>);
 
 /// A platform that polls where it is told to.
-const POLLS: Caller<'static> = Caller {
-    origin: Origin {
-        identity: None,
-        request_id: None,
-    },
-    accepts_incomplete: true,
-};
+fn polls() -> Caller<'static> {
+    Caller {
+        accepts_incomplete: true,
+        ..Caller::default()
+    }
+}
 
 /// Status and body, of successes and errors alike.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,7 +105,7 @@ impl Api {
 
     pub fn provision(&self, id: &str, body: &Value) -> Answered {
         let body = body.to_string();
-        self.0.provision(id, body.as_bytes(), POLLS).into()
+        self.0.provision(id, body.as_bytes(), polls()).into()
     }
 
     pub fn fetch(&self, id: &str) -> Answered {
@@ -147,16 +145,16 @@ impl Api {
         let mut body = body.clone();
         body["service_id"] = json!(SERVICE);
         let body = body.to_string();
-        self.0.update(id, body.as_bytes(), POLLS).into()
+        self.0.update(id, body.as_bytes(), polls()).into()
     }
 
     pub fn deprovision(&self, id: &str, plan: &str) -> Answered {
-        self.0.deprovision(id, SERVICE, plan, POLLS).into()
+        self.0.deprovision(id, SERVICE, plan, polls()).into()
     }
 
     pub fn bind(&self, instance: &str, id: &str, body: &Value) -> Answered {
         let body = body.to_string();
-        self.0.bind(instance, id, body.as_bytes(), POLLS).into()
+        self.0.bind(instance, id, body.as_bytes(), polls()).into()
     }
 
     pub fn fetch_binding(&self, instance: &str, id: &str) -> Answered {
@@ -168,6 +166,6 @@ impl Api {
     }
 
     pub fn unbind(&self, instance: &str, id: &str, plan: &str) -> Answered {
-        self.0.unbind(instance, id, SERVICE, plan, POLLS).into()
+        self.0.unbind(instance, id, SERVICE, plan, polls()).into()
     }
 }

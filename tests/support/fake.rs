@@ -20,7 +20,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The one service offering of [`offer`], and its plans.
 pub const SERVICE: &str = "files";
@@ -68,6 +68,8 @@ pub struct Fake(Arc<Mutex<Told>>);
 #[derive(Default)]
 struct Told {
     calls: Vec<Call>,
+    /// How much time the last call had.
+    left: Duration,
     orders: HashMap<&'static str, Vec<Order>>,
     asynchronous: Vec<Kind>,
     concurrency: Option<usize>,
@@ -147,6 +149,11 @@ impl Fake {
     }
 
     /// So many calls may be made at once.
+    /// How much time the last call had.
+    pub fn left(&self) -> Duration {
+        self.0.lock().unwrap().left
+    }
+
     pub fn set_concurrency(&self, concurrency: usize) {
         self.0.lock().unwrap().concurrency = Some(concurrency);
     }
@@ -282,6 +289,8 @@ fn map(value: Value) -> Option<Map<String, Value>> {
 impl OfPlan {
     fn call(&self, operation: &'static str, call: &InstanceCall<'_>) -> Call {
         assert_eq!((&*call.service.id, &*call.plan.id), (SERVICE, self.plan));
+        let left = call.run.deadline.saturating_duration_since(Instant::now());
+        self.fake.0.lock().unwrap().left = left;
         Call {
             operation,
             plan: self.plan,

@@ -39,7 +39,7 @@ impl Broker {
         caller: Caller<'_>,
     ) -> Result<Answer, Error> {
         let request = BindRequest::parse(body)?;
-        self.settle(instance_id)?;
+        self.settle(instance_id, caller)?;
         self.decide(|| {
             let (instance, found) = self.read_binding(instance_id, id)?;
             match verdict::judge_bind(instance.record.as_ref(), found.record.as_ref(), &request) {
@@ -273,7 +273,7 @@ impl Broker {
         plan_id: &str,
         caller: Caller<'_>,
     ) -> Result<Answer, Error> {
-        self.settle(instance_id)?;
+        self.settle(instance_id, caller)?;
         self.decide(|| {
             let (instance, found) = self.read_binding(instance_id, id)?;
             let (record, binding) = (instance.record.as_ref(), found.record.as_ref());

@@ -28,7 +28,7 @@ impl Broker {
     /// `PUT /v2/service_instances/:instance_id`. spec: Provisioning.
     pub fn provision(&self, id: &str, body: &[u8], caller: Caller<'_>) -> Result<Answer, Error> {
         let request = ProvisionRequest::parse(body)?;
-        self.settle(id)?;
+        self.settle(id, caller)?;
         self.decide(|| {
             let found = self.read_instance(id)?;
             match verdict::judge_provision(found.record.as_ref(), &request) {
@@ -147,7 +147,7 @@ impl Broker {
     /// `PATCH /v2/service_instances/:instance_id`. spec: Updating a Service Instance.
     pub fn update(&self, id: &str, body: &[u8], caller: Caller<'_>) -> Result<Answer, Error> {
         let request = UpdateRequest::parse(body)?;
-        self.settle(id)?;
+        self.settle(id, caller)?;
         self.decide(|| {
             let found = self.read_instance(id)?;
             match verdict::judge_update(found.record.as_ref(), &request) {
@@ -265,7 +265,7 @@ impl Broker {
         plan_id: &str,
         caller: Caller<'_>,
     ) -> Result<Answer, Error> {
-        self.settle(id)?;
+        self.settle(id, caller)?;
         self.decide(|| {
             let found = self.read_instance(id)?;
             match verdict::judge_deprovision(found.record.as_ref(), service_id, plan_id) {
