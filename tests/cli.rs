@@ -120,6 +120,25 @@ catalog.json: 8 errors, 2 warnings
 }
 
 #[test]
+fn a_value_of_the_wrong_type_hides_no_fault_of_an_adapter() {
+    let mut plan = plan("small");
+    plan["free"] = json!("no");
+    plan["adapter"] = json!({"kind": "shared", "bindng": {}});
+    let mut catalog: Value = serde_json::from_str(&catalog("mail", json!([plan]))).unwrap();
+    catalog["services"][0]["bindable"] = json!("yes");
+    let wanted = "\
+error: services[0].bindable: found a string, wanted true or false
+error: services[0].plans[0].free: found a string, wanted true or false
+error: services[0].plans[0].adapter.bindng: unknown key, did you mean \"binding\"?
+catalog.json: 3 errors, 0 warnings
+";
+    assert_eq!(
+        check(&catalog.to_string(), &[]),
+        (Some(1), wanted.to_owned(), String::new())
+    );
+}
+
+#[test]
 fn a_key_that_stands_twice_is_found_where_it_stands() {
     let text = catalog("mail", json!([plan("small")]));
     let text = text.replace("\"id\":\"small-id\"", "\"id\":\"old\",\"id\":\"small-id\"");

@@ -3,9 +3,11 @@
 mod duplicates;
 
 use super::finding::{Findings, misspelling};
-use super::{Catalog, Service, check};
+use super::{Catalog, Plan, Service, check};
 
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -48,7 +50,7 @@ pub struct Loaded {
 }
 
 /// Parses and checks the catalog in a file in full; the adapters are left to be checked. What was loaded may be offered
-/// only if the findings have no errors. With errors it is there as far as it is good enough to check its adapters too.
+/// only if the findings have no errors; with errors, it is there as far as it can be read, to check its adapters too.
 pub fn parse(
     text: &str,
     modified: SystemTime,
@@ -70,19 +72,47 @@ pub fn parse(
     check::check(&document, &mut findings);
     findings.sort();
     let services = take(&mut document, "services").unwrap_or_default();
-    match serde_json::from_value::<Vec<Service>>(services) {
-        Ok(services) => {
-            let catalog = Catalog::new(services, modified);
-            (Some(Loaded { catalog, adapters }), findings)
+    let services = Vec::<Service>::deserialize(&services).unwrap_or_else(|error| {
+        // `check` has found whatever the types refuse, and says it better.
+        if !findings.has_errors() {
+            findings.error("services", error.to_string());
         }
-        Err(error) => {
-            // `check` has found whatever the types refuse, and says it better.
-            if !findings.has_errors() {
-                findings.error("services", error.to_string());
-            }
-            (None, findings)
+        readable(services)
+    });
+    let catalog = Catalog::new(services, modified);
+    (Some(Loaded { catalog, adapters }), findings)
+}
+
+/// What can be read of service offerings that cannot be offered as they are, each in its place: so much that their
+/// adapters are checked in the same run.
+fn readable(services: Value) -> Vec<Service> {
+    let Value::Array(services) = services else {
+        return Vec::new();
+    };
+    let read = services.into_iter().map(|mut service| {
+        let plans = take(&mut service, "plans");
+        let plans = plans.as_ref().and_then(Value::as_array);
+        let least = json!({ "id": "", "name": "", "description": "" });
+        let plans = plans.into_iter().flatten();
+        let plans: Vec<Value> = plans.map(|plan| members::<Plan>(plan, &least)).collect();
+        let least =
+            json!({ "id": "", "name": "", "description": "", "bindable": true, "plans": plans });
+        serde_json::from_value(members::<Service>(&service, &least))
+    });
+    read.flatten().collect()
+}
+
+/// `least`, and beside it each member of an object with which it can still be read.
+fn members<T: DeserializeOwned>(object: &Value, least: &Value) -> Value {
+    let mut readable = least.clone();
+    for (key, value) in object.as_object().into_iter().flatten() {
+        let mut more = readable.clone();
+        more[key] = value.clone();
+        if T::deserialize(&more).is_ok() {
+            readable = more;
         }
     }
+    readable
 }
 
 /// Takes every `adapter` out of the document: (service index, plan index) -> settings.

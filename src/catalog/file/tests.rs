@@ -339,7 +339,35 @@ fn whatever_is_in_the_file_is_reported_and_never_panics() {
         r#"{"services": [{"plans": [[], {"adapter": []}], "adapter": 7}]}"#,
         r#"{"services": [{"plans": {"adapter": {}}}]}"#,
     ] {
-        let (loaded, found) = load(text);
-        assert!(loaded.is_none() && !found.is_empty(), "{text}");
+        let (_, findings) = parse(text, SystemTime::UNIX_EPOCH, &environment);
+        assert!(findings.has_errors(), "{text}");
     }
+}
+
+/// One run tells everything: who has mended the one thing does not learn of the next only then.
+#[test]
+fn what_can_be_read_is_there_beside_what_is_of_the_wrong_type() {
+    let text = edited(|service| {
+        service["bindable"] = json!("yes");
+        service["tags"] = json!(["a", 1]);
+        service["plans"][0]["free"] = json!("no");
+        service["plans"][0]["maximum_polling_duration"] = json!(600);
+        service["plans"][1] = json!("not a plan");
+        let third =
+            json!({ "id": "r-id", "name": 7, "description": "d", "adapter": { "kind": "x" } });
+        service["plans"].as_array_mut().unwrap().push(third);
+    });
+    let (loaded, found) = load(&text);
+    assert!(found.len() >= 5, "{found:?}");
+    let Loaded { catalog, adapters } = loaded.unwrap();
+    let service = &catalog.services()[0];
+    assert_eq!((&*service.id, &service.tags), ("s-id", &None));
+    let plans: Vec<_> = service
+        .plans
+        .iter()
+        .map(|plan| (&*plan.id, &*plan.name))
+        .collect();
+    assert_eq!(plans, [("p-id", "p"), ("", ""), ("r-id", "")]);
+    assert_eq!(service.plans[0].maximum_polling_duration, Some(600));
+    assert_eq!(adapters[&(0, 2)].place(), "services[0].plans[2].adapter");
 }
