@@ -10,6 +10,8 @@ use brokerlet::broker::Caller;
 use brokerlet::store::{Key, Store};
 use fake::{Answered, Api, Fake, Held, SERVICE, Shelf};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 use support::merged;
@@ -611,6 +613,32 @@ fn the_adapter_is_told_on_whose_behalf_it_works() {
     };
     broker.0.bind("i", "b2", body.as_bytes(), caller).unwrap();
     assert_eq!(fake.calls()[0].user.as_deref(), Some("u-1"));
+}
+
+/// Between the look at the bindings and the first commit, one more may begin: the instance goes when that is done.
+#[test]
+fn a_binding_that_comes_while_its_instance_goes_is_removed_with_it() {
+    let (fake, shelf, broker) = bound();
+    let (broker, held) = (Arc::new(broker), fake.hold("bind"));
+    let (binds, later) = (broker.clone(), shelf.clone());
+    let (told, heard) = channel();
+    shelf.before_next_commit(move || {
+        let request = thread::spawn(move || binds.bind("i", "late", &bind()).status);
+        held.entered();
+        // The next commit is of a deprovision that has met the binding, and tries again.
+        later.before_next_commit(move || {
+            held.release();
+            told.send(request.join().unwrap()).unwrap();
+        });
+    });
+    broker.deprovision("i", "small").expect(200);
+    assert_eq!(heard.recv().unwrap(), 201);
+    assert_eq!(
+        fake.told(),
+        ["bind:late", "unbind:b", "unbind:late", "deprovision:i"]
+    );
+    assert_eq!(fake.made(), [""; 0]);
+    broker.fetch("i").expect(404);
 }
 
 /// What had to be done before is of the minute that the platform waits.

@@ -7,7 +7,9 @@ use brokerlet::broker::Caller;
 use brokerlet::http::auth::Credentials;
 use brokerlet::http::dispatch::Dispatcher;
 use brokerlet::http::gate::{Gate, Settings};
+use brokerlet::store::{Change, Key, Outcome};
 use std::net::TcpListener;
+use std::time::SystemTime;
 
 /// spec: Asynchronous Operations: AsyncRequired, and nothing is done.
 #[test]
@@ -414,4 +416,36 @@ fn over_http_the_platform_is_told_when_to_poll_again() {
     while poll().status == 200 {}
     poll().expect(410);
     assert!(gate.stop(Duration::from_secs(20)));
+}
+
+/// Platforms poll for a week at most; what is left of a deletion is forgotten then, also by a broker that starts later.
+#[test]
+fn what_was_deleted_long_ago_is_forgotten() {
+    let (fake, shelf, broker) = bound();
+    let deprovision = accepted(broker.deprovision("i", "small"));
+    broker.ended(|| broker.poll("i")).expect(410);
+    drop(broker);
+    let age = |date: &str| {
+        let key = Key::instance("i");
+        let found = shelf.read(std::slice::from_ref(&key)).unwrap();
+        let found = found[0].as_ref().unwrap();
+        let mut tombstone: Value = serde_json::from_slice(&found.body).unwrap();
+        tombstone["gone"] = json!(date);
+        let put = Change::Put {
+            key,
+            revision: found.revision,
+            body: tombstone.to_string().into(),
+            open: true,
+        };
+        assert!(matches!(shelf.commit(vec![put]), Ok(Outcome::Committed(_))));
+    };
+    let recent = SystemTime::now() - Duration::from_secs(7 * 24 * 3600);
+    age(&humantime::format_rfc3339(recent).to_string());
+    let broker = shelf.broker(&fake);
+    broker.poll_operation("i", &deprovision).expect(410);
+    drop(broker);
+    age("2020-01-01T00:00:00Z");
+    let broker = shelf.broker(&fake);
+    broker.poll_operation("i", &deprovision).expect(404);
+    assert_eq!(shelf.open_operations().unwrap(), []);
 }

@@ -18,6 +18,8 @@ struct Inner {
     /// How many more commits succeed, and then how many fail.
     script: Mutex<Option<(usize, usize)>>,
     panics: AtomicBool,
+    /// What happens just before the next commit.
+    interlude: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Shelf {
@@ -45,6 +47,11 @@ impl Shelf {
     /// All commits succeed again.
     pub fn heal(&self) {
         *self.0.script.lock().unwrap() = None;
+    }
+
+    /// Lets this happen just before the next commit, once everything for that was read.
+    pub fn before_next_commit(&self, interlude: impl FnOnce() + Send + 'static) {
+        *self.0.interlude.lock().unwrap() = Some(Box::new(interlude));
     }
 
     /// Whether reading panics.
@@ -135,6 +142,10 @@ impl Store for Handle {
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error> {
+        let interlude = self.0.0.interlude.lock().unwrap().take();
+        if let Some(interlude) = interlude {
+            interlude();
+        }
         self.alive()?.commit(changes)
     }
 

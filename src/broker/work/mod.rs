@@ -344,3 +344,32 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: &str) -> Entry {
+        Entry {
+            key: Key::instance(id),
+            operation: id.into(),
+            again: false,
+        }
+    }
+
+    #[test]
+    fn what_pauses_is_taken_up_in_the_order_of_its_time() {
+        let work = Work::new(Weak::new());
+        let before = Instant::now();
+        for (id, minutes) in [("c", 30), ("a", 10), ("d", 40), ("b", 20)] {
+            work.later("plan", &entry(id), Duration::from_secs(60 * minutes));
+        }
+        let mut state = work.shared.lock();
+        let mut taken = Vec::new();
+        while let Some(Reverse(later)) = state.later.pop() {
+            assert!(later.entry.again && later.due >= before + Duration::from_secs(600));
+            taken.push(later.entry.operation);
+        }
+        assert_eq!(taken, ["a", "b", "c", "d"].map(Box::from));
+    }
+}

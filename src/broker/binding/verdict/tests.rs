@@ -106,6 +106,23 @@ fn a_repeated_bind_is_judged_by_the_state_of_the_binding() {
     assert_eq!(bind(Some(&instance), Some(&failed), &request()), "201");
 }
 
+/// spec: Binding, 200; platforms send what they have nothing for as null or as an empty text.
+#[test]
+fn what_a_bind_leaves_empty_is_no_difference() {
+    let instance = instance(Kind::Provision, State::Succeeded);
+    let binding = found(Kind::Bind, State::Succeeded, None);
+    for nothing in [Value::Null, json!("")] {
+        let mut body = request();
+        body["bind_resource"]["route"] = nothing.clone();
+        body["bind_resource"]["backup_agent"] = nothing;
+        assert_eq!(bind(Some(&instance), Some(&binding), &body), "200");
+    }
+    let mut body = request();
+    body["bind_resource"]["route"] = json!("example.com");
+    let verdict = bind(Some(&instance), Some(&binding), &body);
+    assert_eq!(verdict, "409 bind_resource");
+}
+
 /// spec: Binding, 409.
 #[test]
 fn a_bind_with_any_other_attribute_conflicts() {
