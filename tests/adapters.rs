@@ -615,6 +615,50 @@ fn the_adapter_is_told_on_whose_behalf_it_works() {
     assert_eq!(fake.calls()[0].user.as_deref(), Some("u-1"));
 }
 
+/// Whoever asked for it, the adapter learns of: also of bindings that go with their instance.
+#[test]
+fn a_removal_is_for_the_user_who_asked_for_it() {
+    let (fake, _, broker) = bound();
+    let identity = |user: &str| Identity {
+        platform: "cloudfoundry".to_owned(),
+        properties: json!({ "user_id": user }).as_object().unwrap().clone(),
+    };
+    let users = ["u-1", "u-2", "u-3"].map(identity);
+    let caller = |n: usize| Caller {
+        origin: Origin {
+            identity: Some(&users[n]),
+            request_id: None,
+        },
+        ..Caller::default()
+    };
+    let body = bind().to_string();
+    for id in ["c", "d"] {
+        let bind = broker.0.bind("i", id, body.as_bytes(), caller(0));
+        assert_eq!(bind.unwrap().status, 201);
+    }
+    fake.calls();
+    broker
+        .0
+        .unbind("i", "c", SERVICE, "small", caller(1))
+        .unwrap();
+    broker
+        .0
+        .deprovision("i", SERVICE, "small", caller(2))
+        .unwrap();
+    let calls = fake.calls();
+    let told: Vec<_> = calls
+        .iter()
+        .map(|call| (call.operation, &*call.id, call.user.as_deref().unwrap()))
+        .collect();
+    let wanted = [
+        ("unbind", "c", "u-2"),
+        ("unbind", "b", "u-3"),
+        ("unbind", "d", "u-3"),
+        ("deprovision", "i", "u-3"),
+    ];
+    assert_eq!(told, wanted);
+}
+
 /// Between the look at the bindings and the first commit, one more may begin: the instance goes when that is done.
 #[test]
 fn a_binding_that_comes_while_its_instance_goes_is_removed_with_it() {
