@@ -34,6 +34,7 @@ use work::subject::Subject;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,6 +73,9 @@ impl Default for Caller<'_> {
         }
     }
 }
+
+/// What a thread keeps for writing records down, in bytes: nearly all are smaller.
+const ROOM: usize = 4096;
 
 /// How often a platform should poll, in seconds: a promptly polling user sees progress. Cloud Foundry polls no more often
 /// than once a minute, whatever it is told.
@@ -353,12 +357,17 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|error| unreadable("a record", &error))
 }
 
+/// Stores may keep what they get, so it is as large as it has to be and no larger.
 fn encode(record: &impl Serialize) -> Result<Vec<u8>, Error> {
-    // Room for nearly every record; what is not needed is given back, since stores may keep it.
-    let mut body = Vec::with_capacity(1024);
-    serde_json::to_writer(&mut body, record).map_err(|error| unreadable("a record", &error))?;
-    body.shrink_to_fit();
-    Ok(body)
+    thread_local!(static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
+    TEXT.with_borrow_mut(|text| {
+        text.clear();
+        let written = serde_json::to_writer(&mut *text, record);
+        let body = text.as_slice().to_vec();
+        text.shrink_to(ROOM);
+        written.map_err(|error| unreadable("a record", &error))?;
+        Ok(body)
+    })
 }
 
 /// `error` tells line, column and kind, never the content.
