@@ -62,19 +62,16 @@ impl Options {
                 let value = rest.next().copied();
                 value.ok_or_else(|| format!("adapter-test: {argument} wants {wanted}"))
             };
+            let mut json = || {
+                object(value(JSON_OR_FILE)?)
+                    .map_err(|wrong| format!("adapter-test: {argument}: {wrong}"))
+            };
             let is_second = match *argument {
+                "--parameters" => parameters.provision.replace(json()?).is_some(),
+                "--update-parameters" => parameters.update.replace(json()?).is_some(),
+                "--bind-parameters" => parameters.bind.replace(json()?).is_some(),
                 "--service" => service.replace(value("a name")?.to_owned()).is_some(),
                 "--plan" => plan.replace(value("a name")?.to_owned()).is_some(),
-                "--parameters" | "--update-parameters" | "--bind-parameters" => {
-                    let given = object(value(JSON_OR_FILE)?)
-                        .map_err(|wrong| format!("adapter-test: {argument}: {wrong}"))?;
-                    let place = match *argument {
-                        "--parameters" => &mut parameters.provision,
-                        "--update-parameters" => &mut parameters.update,
-                        _ => &mut parameters.bind,
-                    };
-                    place.replace(given).is_some()
-                }
                 _ => return Err(format!("adapter-test: unknown option {argument}")),
             };
             if is_second {

@@ -1,8 +1,11 @@
 //! What the specification says to a platform, as a machine: one service instance and its two bindings, how requests and
 //! the ends of operations change them, and what may be answered in which state. Written from the specification's
-//! chapters, without a look at how the broker does it: it knows no records, revisions, queues or attempts.
+//! chapters, without a look at how the broker does it: it knows no records, revisions, queues or attempts, and shares
+//! with it the names of the operations alone.
 
 use crate::history::{Deed, Seen};
+
+use brokerlet::adapter::Kind;
 
 /// The ids of a plan and of the operations that it does asynchronously.
 #[derive(Debug)]
@@ -11,33 +14,12 @@ pub struct Plan {
     pub asynchronous: &'static [&'static str],
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    Provision,
-    Update,
-    Deprovision,
-    Bind,
-    Unbind,
+fn creates(kind: Kind) -> bool {
+    matches!(kind, Kind::Provision | Kind::Bind)
 }
 
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Provision => "provision",
-            Kind::Update => "update",
-            Kind::Deprovision => "deprovision",
-            Kind::Bind => "bind",
-            Kind::Unbind => "unbind",
-        }
-    }
-
-    fn creates(self) -> bool {
-        matches!(self, Kind::Provision | Kind::Bind)
-    }
-
-    fn removes(self) -> bool {
-        matches!(self, Kind::Deprovision | Kind::Unbind)
-    }
+fn removes(kind: Kind) -> bool {
+    matches!(kind, Kind::Deprovision | Kind::Unbind)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -163,7 +145,7 @@ impl Record {
             };
         }
         let last_ended = last.ended(State::Succeeded);
-        if !last.kind.removes() {
+        if !removes(last.kind) {
             return Record::There {
                 value: if last.kind == Kind::Update {
                     last.to
@@ -345,7 +327,7 @@ impl World {
             Kind::Update => record.exists() && !record.is_busy(),
             Kind::Deprovision | Kind::Unbind => record.last().is_some_and(|last| {
                 // What creates asynchronously is cut off.
-                !last.in_progress() || last.is_polled() && last.kind.creates()
+                !last.in_progress() || last.is_polled() && creates(last.kind)
             }),
             Kind::Bind => {
                 instance.exists() && !instance.is_busy() && !record.exists() && !record.is_busy()
@@ -367,10 +349,10 @@ impl World {
             kind,
             state: State::InProgress,
             waits,
-            unmade: kind.removes() && before.is_some_and(|before| !before.exists()),
+            unmade: removes(kind) && before.is_some_and(|before| !before.exists()),
             to: value,
         };
-        let value = match kind.creates() {
+        let value = match creates(kind) {
             true => value,
             false => found?.0,
         };
@@ -379,7 +361,7 @@ impl World {
             Record::There {
                 value,
                 last,
-                before: before.filter(|_| kind.removes()),
+                before: before.filter(|_| removes(kind)),
             },
         ))
     }
@@ -390,7 +372,7 @@ impl World {
         if !last.in_progress() || last.waits != Waits::Request(place) {
             return None;
         }
-        let status = if last.kind.creates() { 201 } else { 200 };
+        let status = if creates(last.kind) { 201 } else { 200 };
         match seen.status {
             500.. => self.ended(deed.record(), false),
             found if found == status => self.ended(deed.record(), true),
