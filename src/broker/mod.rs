@@ -18,23 +18,23 @@ pub mod operation;
 pub mod plans;
 pub mod poll;
 mod recovery;
+mod stored;
 mod work;
 
 use crate::adapter::{Failure, Origin};
 use crate::catalog::Catalog;
-use crate::store::{self, Change, Key, Outcome, Record, Revision, Store};
+use crate::store::{self, Change, Key, Outcome, Revision, Store};
 use binding::record::Binding;
 use error::Error;
 use instance::record::Instance;
 use operation::Operation;
 use plans::{Offer, Plans};
+use stored::{Found, unreadable};
 use work::Work;
 use work::gone::{Graveyard, Tombstone};
 use work::subject::Subject;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -73,9 +73,6 @@ impl Default for Caller<'_> {
         }
     }
 }
-
-/// What a thread keeps for writing records down, in bytes: nearly all are smaller.
-const ROOM: usize = 4096;
 
 /// How often a platform should poll, in seconds: a promptly polling user sees progress. Cloud Foundry polls no more often
 /// than once a minute, whatever it is told.
@@ -316,80 +313,6 @@ impl Broker {
         }
         Ok(offer)
     }
-}
-
-/// A record as it was read; absent ones have the revision [`Revision::ABSENT`].
-struct Found<T> {
-    revision: Revision,
-    record: Option<T>,
-    /// The last operation of a record that is no more.
-    gone: Option<Operation>,
-}
-
-impl<T: DeserializeOwned> Found<T> {
-    fn new(found: Option<Record>) -> Result<Found<T>, Error> {
-        let Some(Record { revision, body }) = found else {
-            return Ok(Found {
-                revision: Revision::ABSENT,
-                record: None,
-                gone: None,
-            });
-        };
-        match decode(&body) {
-            Ok(record) => Ok(Found {
-                revision,
-                record: Some(record),
-                gone: None,
-            }),
-            Err(error) => match serde_json::from_slice::<Tombstone>(&body) {
-                Ok(tombstone) => Ok(Found {
-                    revision,
-                    record: None,
-                    gone: Some(tombstone.operation),
-                }),
-                Err(_) => Err(error),
-            },
-        }
-    }
-}
-
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| unreadable("a record", &error))
-}
-
-/// Stores may keep what they get, so it is as large as it has to be and no larger.
-fn encode(record: &impl Serialize) -> Result<Vec<u8>, Error> {
-    thread_local!(static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
-    TEXT.with_borrow_mut(|text| {
-        text.clear();
-        let written = serde_json::to_writer(&mut *text, record);
-        let body = text.as_slice().to_vec();
-        text.shrink_to(ROOM);
-        written.map_err(|error| unreadable("a record", &error))?;
-        Ok(body)
-    })
-}
-
-/// `error` tells line, column and kind, never the content.
-fn unreadable(what: &str, error: &serde_json::Error) -> Error {
-    Error::internal(
-        "The service broker failed; the operator finds the cause in the broker's log.",
-        format!(
-            "{what} is not readable JSON ({:?} at line {}, column {})",
-            error.classify(),
-            error.line(),
-            error.column()
-        ),
-    )
-}
-
-fn put(key: Key, revision: Revision, record: &impl Serialize, open: bool) -> Result<Change, Error> {
-    Ok(Change::Put {
-        key,
-        revision,
-        body: encode(record)?,
-        open,
-    })
 }
 
 /// Calls an adapter; a panic there is a failure like any other.

@@ -1,10 +1,11 @@
 //! What an operation is about, how it may end, and what is written then.
 
+use super::super::Answer;
 use super::super::binding::record::Binding;
 use super::super::error::Error;
 use super::super::instance::record::Instance;
 use super::super::operation::{Kind, Operation, State};
-use super::super::{Answer, put};
+use super::super::stored::put;
 use super::gone::Tombstone;
 use crate::adapter::{Failure, FailureKind};
 use crate::store::{Change, Key, Revision};
