@@ -11,8 +11,8 @@ use support::*;
 
 const WRITERS: usize = 8;
 const ROUNDS: usize = 20;
-/// How many acknowledged changes a round waits for before it kills.
-const CHANGES: usize = 60;
+/// How many acknowledged changes a round waits for before it kills; all rounds together fill the journal.
+const CHANGES: usize = 150;
 
 fn catalog() -> Value {
     json!({ "services": [{

@@ -25,6 +25,10 @@ const OPEN: u8 = 1;
 /// Nothing is written any more; reading goes on.
 const SHUT: u8 = 2;
 
+/// The byte behind the magic number in redb's header, and its bit that says which commit slot counts.
+const FLAGS: usize = 9;
+const PRIMARY_SLOT: u8 = 1;
+
 pub(super) struct Disk {
     inner: Box<dyn StorageBackend>,
     mode: AtomicU8,
@@ -95,9 +99,12 @@ impl Disk {
         Ok(())
     }
 
-    /// The header that is known to be on disk. It changes exactly when a commit becomes durable.
-    pub(super) fn durable_header(&self) -> Option<Vec<u8>> {
-        lock(&self.header).durable.clone()
+    /// Which of redb's two commit slots counts, in the header that is known to be on disk. It changes exactly when a
+    /// commit becomes durable.
+    pub(super) fn durable_slot(&self) -> Option<u8> {
+        let header = lock(&self.header);
+        let flags = header.durable.as_ref()?.get(FLAGS)?;
+        Some(flags & PRIMARY_SLOT)
     }
 
     /// Says that redb is not to be used on this file any longer.

@@ -1,10 +1,11 @@
 //! Records in one file, on redb: the store of a single broker.
 //!
-//! Everything runs on the caller's thread. Commits that meet go into one transaction ([`writer`]). [`disk`] sees to it
-//! that an error is an error: what was answered with one does not come to light later. [`tables`] is how records lie in
-//! the file.
+//! Everything runs on the caller's thread. Commits that meet go into one transaction ([`writer`]), which is durable as soon
+//! as it is in the [`journal`]. [`disk`] sees to it that an error is an error: what was answered with one does not come to
+//! light later. [`tables`] is how records lie in the file.
 
 mod disk;
+mod journal;
 mod tables;
 mod writer;
 
@@ -22,13 +23,14 @@ use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend,
-    StorageError,
+    Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase,
+    StorageBackend, StorageError,
 };
 
 use self::disk::{Disk, Handle};
-use self::tables::{Content, Revisions};
-use self::writer::Writer;
+use self::journal::{Journal, Unusable};
+use self::tables::{Applied, Content, Revisions};
+use self::writer::{Ledger, Writer};
 use super::{Change, Error, Key, Outcome, Record, Store};
 
 /// A store in one file, which no other process can use meanwhile.
@@ -46,6 +48,8 @@ struct Shared {
     path: PathBuf,
     /// Kept open as long as the store is, so that a fault never leads to another file of the same name.
     file: fs::File,
+    /// Where its journal is, or would be.
+    journal: PathBuf,
     cache_bytes: usize,
     wrap: Wrap,
     /// `None` where the database could not be opened again after a fault.
@@ -68,7 +72,8 @@ impl File {
     /// allocator's bitmaps, some 0.3 MB for every 4 GiB of file, so memory does not grow with the number of records.
     ///
     /// Errors name the file and leave it as it was: another process uses it, it is of a newer format, damaged, not a
-    /// store at all, or cannot be reached. A file that was not closed (kill -9, power loss) is repaired in opening.
+    /// store at all, without its journal, or cannot be reached. A file that was not closed (kill -9, power loss) is
+    /// repaired in opening.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<File, Error> {
         File::open_through(path, cache_bytes, Box::new(|file| Box::new(file)))
     }
@@ -114,22 +119,27 @@ impl File {
             ));
         }
 
+        let journal = journal::path_of(&path);
         let mut shared = Shared {
             name: name.clone(),
             path,
             file,
+            journal,
             cache_bytes,
             wrap,
             live: RwLock::new(None),
         };
-        let (live, revisions) = shared.open()?;
+        let (live, ledger) = shared.open()?;
         if created || unfinished {
             shared.sync_folder().map_err(unusable)?;
+        }
+        if ledger.journal.is_none() {
+            warnings.extend(shared.slow_without_journal());
         }
         shared.live = RwLock::new(Some(live));
         Ok(File {
             shared,
-            writer: Writer::new(revisions),
+            writer: Writer::new(ledger),
             warnings,
         })
     }
@@ -163,6 +173,13 @@ impl File {
             true => Ok(()),
             false => self.writer.mend(&self.shared),
         }
+    }
+}
+
+/// Leaves one file that is complete, where it can; else the journal stays, and the next open takes it up.
+impl Drop for File {
+    fn drop(&mut self) {
+        self.writer.close(&self.shared);
     }
 }
 
@@ -251,7 +268,7 @@ impl Shared {
 
     /// Opens the database in the file, and makes it a store where it is new. Nothing is written before the content was
     /// found to be a store that this version knows.
-    fn open(&self) -> Result<(Live, Revisions), Error> {
+    fn open(&self) -> Result<(Live, Ledger), Error> {
         let backend = self
             .file
             .try_clone()
@@ -265,19 +282,21 @@ impl Shared {
         let disk = Arc::new(Disk::new((self.wrap)(backend), exists));
         // Like reading, opening may panic on a damaged file.
         let opened = catch_unwind(AssertUnwindSafe(|| self.open_on(&disk)));
-        let (db, revisions) = opened.unwrap_or_else(|_| Err(self.error(DAMAGED)))?;
-        Ok((Live { db, disk }, revisions))
+        let (db, ledger) = opened.unwrap_or_else(|_| Err(self.error(DAMAGED)))?;
+        Ok((Live { db, disk }, ledger))
     }
 
-    fn open_on(&self, disk: &Arc<Disk>) -> Result<(Database, Revisions), Error> {
+    fn open_on(&self, disk: &Arc<Disk>) -> Result<(Database, Ledger), Error> {
         let failed = |error: redb::Error| self.failed("cannot be opened", disk, &error);
         let db = Builder::new()
             .set_cache_size(self.cache_bytes)
             .create_with_backend(Handle(Arc::clone(disk)))
             .map_err(|cause| self.refused(cause))?;
         let content = tables::content(&db).map_err(failed)?;
+        let mut journal = None;
         match content {
-            Content::Nothing | Content::Ours => {}
+            Content::Nothing | Content::Ours(None) => {}
+            Content::Ours(Some(applied)) => journal = self.open_journal(applied)?,
             Content::Newer(format) => {
                 return Err(self.error(&format!(
                     "written by a newer brokerlet, in format {format}; this one knows formats up to {}",
@@ -295,8 +314,44 @@ impl Shared {
         if content == Content::Nothing {
             tables::create(&db).map_err(failed)?;
         }
+        let journal = match journal {
+            None => None,
+            Some((journal, content)) => {
+                take_up(&db, &content).map_err(failed)?;
+                Some(journal)
+            }
+        };
         let revisions = Revisions::load(&db).map_err(failed)?;
-        Ok((db, revisions))
+        Ok((db, Ledger { revisions, journal }))
+    }
+
+    /// `None` where somebody has emptied the journal.
+    fn open_journal(&self, applied: Applied) -> Result<Option<(Journal, journal::Content)>, Error> {
+        let name = self.journal.display();
+        let complaint = match Journal::open(&self.journal, &self.wrap, applied) {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(Unusable::Empty) => return Ok(None),
+            Err(Unusable::Missing) => "is missing".to_owned(),
+            Err(Unusable::Foreign) => "is there, but is that of another store".to_owned(),
+            Err(Unusable::Damaged) => "is damaged".to_owned(),
+            Err(Unusable::Io(cause)) => {
+                return Err(self.error(&format!("its journal {name} cannot be read: {cause}")));
+            }
+        };
+        Err(self.error(&format!(
+            "was not closed, and its journal {name}, which has what was written last, {complaint}; restore the two \
+             together, or, to go on without it, put an empty file in its place"
+        )))
+    }
+
+    /// What keeps a journal from being made, as a warning.
+    fn slow_without_journal(&self) -> Option<String> {
+        let cause = journal::obstacle(&self.journal)?;
+        Some(format!(
+            "{}: writes are slower without a journal: {}: {cause}",
+            self.name,
+            self.journal.display()
+        ))
     }
 
     fn refused(&self, cause: DatabaseError) -> Error {
@@ -349,6 +404,14 @@ impl Shared {
             None => Ok(()),
         }
     }
+}
+
+/// What was in the journal alone is in the database from now on, though not yet durable there.
+fn take_up(db: &Database, content: &journal::Content) -> Result<(), redb::Error> {
+    let mut txn = db.begin_write()?;
+    txn.set_durability(Durability::None)?;
+    tables::apply(&txn, content.entries())?;
+    Ok(txn.commit()?)
 }
 
 const DAMAGED: &str =

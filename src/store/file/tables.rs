@@ -7,19 +7,25 @@ use redb::{
     TableError, WriteTransaction,
 };
 
+use super::journal::{self, Entry};
 use crate::store::{Change, Key, Outcome, Record, Revision};
 
-/// The layout below. Written into every file; a file that names a higher number is left alone.
-pub(super) const FORMAT: u64 = 1;
+/// The layout below. Written into every file; a file that names a higher number than [`FORMAT`] is left alone.
+const COMPLETE: u64 = 1;
+/// The same with a journal, which holds what was written last: versions that know no journals must leave it alone.
+const WITH_JOURNAL: u64 = 2;
+/// The highest that this version knows.
+pub(super) const FORMAT: u64 = WITH_JOURNAL;
 
 /// All tables are of one type: redb is compiled once for each, and its code is most of the binary. redb compares the two
 /// strings one after the other, so they may hold any character.
 type Row = TableDefinition<'static, (&'static str, &'static str), &'static [u8]>;
 type Rows<'t> = Table<'t, (&'static str, &'static str), &'static [u8]>;
 
-/// [`FORMAT_KEY`] and [`REVISIONS_KEY`] -> a number (8 bytes, little endian).
+/// [`FORMAT_KEY`] and [`REVISIONS_KEY`] -> a number (8 bytes, little endian). [`JOURNAL_KEY`] -> [`Applied`].
 const META: Row = Row::new("meta");
 const FORMAT_KEY: (&str, &str) = ("format", "");
+const JOURNAL_KEY: (&str, &str) = ("journal", "");
 /// No record, present or past, has a revision above this.
 const REVISIONS_KEY: (&str, &str) = ("revisions", "");
 
@@ -33,11 +39,62 @@ const OPEN_BINDINGS: Row = Row::new("open_bindings");
 
 const HEAD: usize = 9;
 
+/// The tables, with their numbers in the journal.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+enum Name {
+    Meta,
+    Instances,
+    Bindings,
+    OpenInstances,
+    OpenBindings,
+}
+
+impl Name {
+    /// By their numbers.
+    const ALL: [Name; 5] = [
+        Name::Meta,
+        Name::Instances,
+        Name::Bindings,
+        Name::OpenInstances,
+        Name::OpenBindings,
+    ];
+
+    fn table(self) -> Row {
+        match self {
+            Name::Meta => META,
+            Name::Instances => INSTANCES,
+            Name::Bindings => BINDINGS,
+            Name::OpenInstances => OPEN_INSTANCES,
+            Name::OpenBindings => OPEN_BINDINGS,
+        }
+    }
+}
+
+/// Which journal goes with the file, and how far it is a part of the file already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Applied {
+    pub(super) journal: journal::Id,
+    /// The number of the last entry that needs the journal no more (8 bytes behind the id, little endian).
+    pub(super) number: u64,
+}
+
+impl Applied {
+    fn parse(value: &[u8]) -> Option<Applied> {
+        let (journal, entry) = value.split_first_chunk()?;
+        Some(Applied {
+            journal: *journal,
+            number: number(entry)?,
+        })
+    }
+}
+
 /// Whose file it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Nothing,
-    Ours,
+    /// With what its journal has to bring, unless it is complete.
+    Ours(Option<Applied>),
     /// A higher format than [`FORMAT`].
     Newer(u64),
     /// A redb database of another program.
@@ -46,15 +103,23 @@ pub(super) enum Content {
 
 pub(super) fn content(db: &Database) -> Result<Content, Error> {
     let txn = db.begin_read()?;
-    let format = match txn.open_table(META) {
-        Ok(meta) => meta
-            .get(FORMAT_KEY)?
-            .and_then(|format| number(format.value())),
+    let (mut format, mut applied) = (None, None);
+    match txn.open_table(META) {
+        Ok(meta) => {
+            let found = meta.get(FORMAT_KEY)?;
+            format = found.and_then(|format| number(format.value()));
+            let found = meta.get(JOURNAL_KEY)?;
+            applied = found.and_then(|applied| Applied::parse(applied.value()));
+        }
         Err(TableError::Storage(error)) => return Err(error.into()),
-        Err(_) => None,
-    };
+        Err(_) => {}
+    }
     Ok(match format {
-        Some(FORMAT) => Content::Ours,
+        Some(COMPLETE) => Content::Ours(None),
+        Some(WITH_JOURNAL) if applied.is_some() => Content::Ours(applied),
+        Some(WITH_JOURNAL) => {
+            return Err(Error::Corrupted("it does not name its journal".to_owned()));
+        }
         Some(newer) if newer > FORMAT => Content::Newer(newer),
         Some(_) => Content::Foreign,
         None if txn.list_tables()?.next().is_none()
@@ -75,16 +140,43 @@ fn place(instance_id: &str) -> (&str, &str) {
     (instance_id, "")
 }
 
+/// Where a record lies, and where its key does while an operation on it is open.
+fn places(key: &Key) -> ([Name; 2], (&str, &str)) {
+    match key {
+        Key::Instance(id) => ([Name::Instances, Name::OpenInstances], place(id)),
+        Key::Binding(instance, id) => {
+            let tables = [Name::Bindings, Name::OpenBindings];
+            (tables, (instance, id))
+        }
+    }
+}
+
 /// Makes the tables, so that readers always find them.
 pub(super) fn create(db: &Database) -> Result<(), Error> {
     let txn = db.begin_write()?;
-    txn.open_table(META)?
-        .insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..])?;
-    txn.open_table(INSTANCES)?;
-    txn.open_table(BINDINGS)?;
-    txn.open_table(OPEN_INSTANCES)?;
-    txn.open_table(OPEN_BINDINGS)?;
+    for name in Name::ALL {
+        txn.open_table(name.table())?;
+    }
+    note(&txn, None)?;
     Ok(txn.commit()?)
+}
+
+/// Writes down which journal goes with the file from this transaction on, if any.
+pub(super) fn note(txn: &WriteTransaction, applied: Option<Applied>) -> Result<(), Error> {
+    let mut meta = txn.open_table(META)?;
+    let format = match applied {
+        None => {
+            meta.remove(JOURNAL_KEY)?;
+            COMPLETE
+        }
+        Some(Applied { journal, number }) => {
+            let value = [&journal[..], &number.to_le_bytes()].concat();
+            meta.insert(JOURNAL_KEY, &value[..])?;
+            WITH_JOURNAL
+        }
+    };
+    meta.insert(FORMAT_KEY, &format.to_le_bytes()[..])?;
+    Ok(())
 }
 
 /// Hands out revisions: 1, 2, 3 and so on over the whole life of the file.
@@ -115,13 +207,16 @@ impl Revisions {
         })
     }
 
-    fn take(&mut self, txn: &WriteTransaction) -> Result<Revision, Error> {
+    /// The next one. `reserve` writes down how far a new block goes.
+    fn take(
+        &mut self,
+        reserve: impl FnOnce(&[u8]) -> Result<(), Error>,
+    ) -> Result<Revision, Error> {
         if self.next > self.reserved {
             let up_to = self.reserved.checked_add(BLOCK);
             self.reserved =
                 up_to.ok_or_else(|| Error::Corrupted("no revisions left".to_owned()))?;
-            txn.open_table(META)?
-                .insert(REVISIONS_KEY, &self.reserved.to_le_bytes()[..])?;
+            reserve(&self.reserved.to_le_bytes())?;
         }
         let revision = Revision(self.next);
         self.next += 1;
@@ -202,44 +297,43 @@ pub(super) fn open_operations(txn: &ReadTransaction) -> Result<Vec<Key>, Error> 
     Ok(keys)
 }
 
-fn get_or_open<T>(
-    slot: &mut Option<T>,
-    open: impl FnOnce() -> Result<T, TableError>,
-) -> Result<&mut T, TableError> {
-    match slot {
-        Some(table) => Ok(table),
-        empty => Ok(empty.insert(open()?)),
+/// The tables of a write transaction, each opened when it is first needed.
+struct Tables<'t> {
+    txn: &'t WriteTransaction,
+    open: [Option<Rows<'t>>; Name::ALL.len()],
+}
+
+impl<'t> Tables<'t> {
+    fn new(txn: &'t WriteTransaction) -> Tables<'t> {
+        let open = Default::default();
+        Tables { txn, open }
+    }
+
+    fn get(&mut self, name: Name) -> Result<&mut Rows<'t>, TableError> {
+        let slot = &mut self.open[name as usize];
+        get_or_open(slot, || self.txn.open_table(name.table()))
     }
 }
 
-/// One write transaction, in which commits are judged and applied one after the other. A table is opened when a commit
-/// first needs it. Drop it before the transaction is committed.
+/// One write transaction, in which commits are judged and applied one after the other. Every row that is written or
+/// removed goes into `entry` as well. Drop it before the transaction is committed.
 pub(super) struct Batch<'t> {
-    txn: &'t WriteTransaction,
+    tables: Tables<'t>,
+    entry: &'t mut Entry,
     revisions: &'t mut Revisions,
-    instances: Option<Rows<'t>>,
-    bindings: Option<Rows<'t>>,
-    open_instances: Option<Rows<'t>>,
-    open_bindings: Option<Rows<'t>>,
-    changed: bool,
 }
 
 impl<'t> Batch<'t> {
-    pub(super) fn new(txn: &'t WriteTransaction, revisions: &'t mut Revisions) -> Batch<'t> {
+    pub(super) fn new(
+        txn: &'t WriteTransaction,
+        entry: &'t mut Entry,
+        revisions: &'t mut Revisions,
+    ) -> Batch<'t> {
         Batch {
-            txn,
+            tables: Tables::new(txn),
+            entry,
             revisions,
-            instances: None,
-            bindings: None,
-            open_instances: None,
-            open_bindings: None,
-            changed: false,
         }
-    }
-
-    /// Whether anything was written.
-    pub(super) fn changed(&self) -> bool {
-        self.changed
     }
 
     /// Looks at every change before the first is made, so that a refused commit leaves nothing behind.
@@ -263,7 +357,13 @@ impl<'t> Batch<'t> {
             .iter()
             .any(|change| matches!(change, Change::Put { .. }));
         let revision = match puts {
-            true => self.revisions.take(self.txn)?,
+            true => self.revisions.take(|up_to| {
+                let value = self
+                    .entry
+                    .put(Name::Meta as u8, REVISIONS_KEY, [up_to, &[]]);
+                self.tables.get(Name::Meta)?.insert(REVISIONS_KEY, value)?;
+                Ok(())
+            })?,
             false => Revision::ABSENT,
         };
         for (change, was_open) in changes.iter().zip(were_open) {
@@ -280,12 +380,8 @@ impl<'t> Batch<'t> {
     }
 
     fn look_up(&mut self, key: &Key) -> Result<(Revision, bool), Error> {
-        let value = match key {
-            Key::Instance(id) => open(&mut self.instances, self.txn, INSTANCES)?.get(place(id))?,
-            Key::Binding(instance, id) => open(&mut self.bindings, self.txn, BINDINGS)?
-                .get((instance.as_str(), id.as_str()))?,
-        };
-        match value {
+        let ([table, _], key) = places(key);
+        match self.tables.get(table)?.get(key)? {
             Some(value) => parse(value.value()).map(|(revision, open, _)| (revision, open)),
             None => Ok((Revision::ABSENT, false)),
         }
@@ -299,82 +395,85 @@ impl<'t> Batch<'t> {
         open_now: bool,
         was_open: bool,
     ) -> Result<(), Error> {
-        self.changed = true;
-        let length = HEAD + body.len();
-        let mut value = match key {
-            Key::Instance(id) => {
-                open(&mut self.instances, self.txn, INSTANCES)?.insert_reserve(place(id), length)?
-            }
-            Key::Binding(instance, id) => open(&mut self.bindings, self.txn, BINDINGS)?
-                .insert_reserve((instance.as_str(), id.as_str()), length)?,
-        };
-        let (head, rest) = value.as_mut().split_at_mut(HEAD);
+        let ([table, open_table], key) = places(key);
+        let mut head = [u8::from(open_now); HEAD];
         head[..HEAD - 1].copy_from_slice(&revision.0.to_le_bytes());
-        head[HEAD - 1] = u8::from(open_now);
-        rest.copy_from_slice(body);
-        drop(value);
-        if open_now != was_open {
-            self.mark(key, open_now)?;
+        self.write(table, key, [&head, body])?;
+        match (was_open, open_now) {
+            (false, true) => self.write(open_table, key, [&[], &[]]),
+            (true, false) => self.remove(open_table, key),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn delete(&mut self, key: &Key, was_open: bool) -> Result<(), Error> {
-        let removed = match key {
-            Key::Instance(id) => open(&mut self.instances, self.txn, INSTANCES)?
-                .remove(place(id))?
-                .is_some(),
-            Key::Binding(instance, id) => open(&mut self.bindings, self.txn, BINDINGS)?
-                .remove((instance.as_str(), id.as_str()))?
-                .is_some(),
-        };
-        self.changed |= removed;
-        if was_open {
-            self.mark(key, false)?;
+        let ([table, open_table], key) = places(key);
+        self.remove(table, key)?;
+        match was_open {
+            true => self.remove(open_table, key),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     fn delete_bindings(&mut self, instance_id: &str) -> Result<(), Error> {
         let after = after(instance_id);
         let mut open_ids = Vec::new();
-        let bindings = open(&mut self.bindings, self.txn, BINDINGS)?;
-        for entry in bindings.extract_from_if(range(instance_id, &after), |_, _| true)? {
-            let (key, value) = entry?;
-            self.changed = true;
+        let bindings = self.tables.get(Name::Bindings)?;
+        for row in bindings.extract_from_if(range(instance_id, &after), |_, _| true)? {
+            let (key, value) = row?;
+            self.entry.remove(Name::Bindings as u8, key.value());
             if parse(value.value())?.1 {
-                open_ids.push(Key::binding(instance_id, key.value().1));
+                open_ids.push(key.value().1.to_owned());
             }
         }
-        open_ids.iter().try_for_each(|key| self.mark(key, false))
+        let mut close = |id: &String| self.remove(Name::OpenBindings, (instance_id, id));
+        open_ids.iter().try_for_each(&mut close)
     }
 
-    /// Enters a key among the open operations, or takes it out.
-    fn mark(&mut self, key: &Key, open_now: bool) -> Result<(), Error> {
-        let (table, key) = match key {
-            Key::Instance(id) => (
-                open(&mut self.open_instances, self.txn, OPEN_INSTANCES)?,
-                place(id),
-            ),
-            Key::Binding(instance, id) => (
-                open(&mut self.open_bindings, self.txn, OPEN_BINDINGS)?,
-                (instance.as_str(), id.as_str()),
-            ),
-        };
-        if open_now {
-            table.insert(key, &[][..])?;
-        } else {
-            table.remove(key)?;
+    fn write(&mut self, table: Name, key: (&str, &str), value: [&[u8]; 2]) -> Result<(), Error> {
+        let value = self.entry.put(table as u8, key, value);
+        self.tables.get(table)?.insert(key, value)?;
+        Ok(())
+    }
+
+    fn remove(&mut self, table: Name, key: (&str, &str)) -> Result<(), Error> {
+        if self.tables.get(table)?.remove(key)?.is_some() {
+            self.entry.remove(table as u8, key);
         }
         Ok(())
     }
 }
 
-/// A function rather than a method, so that the other fields can be used meanwhile.
-fn open<'a, 't>(
-    slot: &'a mut Option<Rows<'t>>,
-    txn: &'t WriteTransaction,
-    table: Row,
-) -> Result<&'a mut Rows<'t>, TableError> {
-    get_or_open(slot, || txn.open_table(table))
+/// Makes the changes of entries of the journal once more.
+pub(super) fn apply<'e>(
+    txn: &WriteTransaction,
+    entries: impl Iterator<Item = &'e [u8]>,
+) -> Result<(), Error> {
+    let mut tables = Tables::new(txn);
+    for row in entries.flat_map(journal::rows) {
+        let known = row.and_then(|(table, key, value)| {
+            Some((*Name::ALL.get(usize::from(table))?, key, value))
+        });
+        let Some((name, key, value)) = known else {
+            return Err(Error::Corrupted(
+                "the journal has an unknown row".to_owned(),
+            ));
+        };
+        let table = tables.get(name)?;
+        match value {
+            Some(value) => drop(table.insert(key, value)?),
+            None => drop(table.remove(key)?),
+        }
+    }
+    Ok(())
+}
+
+fn get_or_open<T>(
+    slot: &mut Option<T>,
+    open: impl FnOnce() -> Result<T, TableError>,
+) -> Result<&mut T, TableError> {
+    match slot {
+        Some(table) => Ok(table),
+        empty => Ok(empty.insert(open()?)),
+    }
 }

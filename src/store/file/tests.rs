@@ -1,3 +1,5 @@
+mod recovery;
+
 use std::collections::HashSet;
 use std::ops::Bound;
 use std::os::unix::fs::symlink;
@@ -175,7 +177,7 @@ fn a_newer_format_is_left_alone() {
     let path = folder.file();
     commit(&open(&path), "kept");
     set_format(&path, 7);
-    let wanted = "written by a newer brokerlet, in format 7; this one knows formats up to 1";
+    let wanted = "written by a newer brokerlet, in format 7; this one knows formats up to 2";
     assert!(refusal_without_change(&path).ends_with(wanted));
     // Nor is it repaired where it was not closed.
     mark_unclean(&path);
@@ -356,6 +358,18 @@ fn a_damaged_file_never_panics() {
     assert!(refused > 0);
 }
 
+/// A copy of what kill -9 would leave at this moment.
+fn left_by_kill(path: &Path) -> PathBuf {
+    let copy = path.with_file_name("copy.redb");
+    fs::copy(path, &copy).unwrap();
+    let journal = journal::path_of(&copy);
+    match fs::copy(journal::path_of(path), &journal) {
+        Ok(_) => {}
+        Err(_) => drop(fs::remove_file(&journal)),
+    }
+    copy
+}
+
 #[test]
 fn a_file_that_was_not_closed_is_repaired() {
     let folder = Folder::new();
@@ -363,10 +377,7 @@ fn a_file_that_was_not_closed_is_repaired() {
     let store = open(&path);
     for number in 0..20 {
         commit(&store, &number.to_string());
-        // What kill -9 leaves at this moment.
-        let copy = folder.0.join("copy.redb");
-        fs::copy(&path, &copy).unwrap();
-        let copied = open(&copy);
+        let copied = open(&left_by_kill(&path));
         for present in 0..=number {
             assert!(
                 body(&copied, &present.to_string()).is_some(),
@@ -468,7 +479,7 @@ struct Faults {
     panics: AtomicBool,
     /// Reads fail.
     reads: AtomicBool,
-    /// Only what needs new space fails, which here is everything but the header.
+    /// Only what needs new space fails, which here is everything but redb's header and the journal.
     full: AtomicBool,
     /// What a kernel may do with what was written, when `fdatasync` fails: drop it.
     drops: Mutex<Option<Drops>>,
@@ -569,7 +580,8 @@ impl StorageBackend for Faulty {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let has_its_place = offset == 0 && self.faults.full.load(Ordering::Relaxed);
+        let has_its_place = self.faults.full.load(Ordering::Relaxed)
+            && (offset == 0 || self.inner.len()? == journal::BYTES as u64);
         if !has_its_place && self.faults.strikes() {
             // Half of it may be there.
             self.inner.write(offset, &data[..data.len() / 2])?;
@@ -630,7 +642,12 @@ impl StorageBackend for Faulty {
 
 /// A commit of a large record, so that the file grows as well.
 fn large(id: &str) -> Vec<Change> {
-    put(id, Revision::ABSENT, &[b'l'; 40_000])
+    put(id, Revision::ABSENT, &[b'l'; 10_000])
+}
+
+/// One that no journal takes, so that it is a durable transaction of redb.
+fn huge(id: &str) -> Vec<Change> {
+    put(id, Revision::ABSENT, &[b'h'; journal::BYTES])
 }
 
 /// Lets the disk fail at each of the steps that a commit takes, one after the other, in every way. What was answered
@@ -644,10 +661,11 @@ fn a_fault_at_any_step_of_a_commit_is_an_error_and_passes() {
         Some(Drops::HeaderOnly),
         Some(Drops::AllButHeader),
     ];
-    for (lasting, drops) in [false, true]
-        .into_iter()
-        .flat_map(|lasting| ways.map(|drops| (lasting, drops)))
-    {
+    let kinds = [(large as fn(&str) -> Vec<Change>, 2), (huge, 5)];
+    for ((change, steps), lasting, drops) in kinds.into_iter().flat_map(|kind| {
+        let ways = ways.map(|drops| [(kind, false, drops), (kind, true, drops)]);
+        ways.into_iter().flatten()
+    }) {
         let folder = Folder::new();
         let path = folder.file();
         let faults = Faults::none();
@@ -660,7 +678,7 @@ fn a_fault_at_any_step_of_a_commit_is_an_error_and_passes() {
             commit(&store, &before);
             committed.insert(before);
             faults.arm(step, lasting);
-            let result = store.commit(large(&id));
+            let result = store.commit(change(&id));
             let struck = faults.has_struck();
             match result {
                 Err(error) => {
@@ -681,9 +699,7 @@ fn a_fault_at_any_step_of_a_commit_is_an_error_and_passes() {
                         body(&store, &id).is_none(),
                         "step {step}: not there after an error"
                     );
-                    let copy = folder.0.join("copy.redb");
-                    fs::copy(&path, &copy).unwrap();
-                    let copied = open(&copy);
+                    let copied = open(&left_by_kill(&path));
                     assert!(
                         body(&copied, &id).is_none(),
                         "step {step}: not there after kill -9"
@@ -692,7 +708,7 @@ fn a_fault_at_any_step_of_a_commit_is_an_error_and_passes() {
                         committed.iter().all(|id| body(&copied, id).is_some()),
                         "step {step}: all else is"
                     );
-                    let outcome = store.commit(large(&id)).unwrap();
+                    let outcome = store.commit(change(&id)).unwrap();
                     assert!(
                         matches!(outcome, Outcome::Committed(_)),
                         "step {step}: goes on"
@@ -713,7 +729,7 @@ fn a_fault_at_any_step_of_a_commit_is_an_error_and_passes() {
                 break;
             }
         }
-        assert!(failures > 5, "the faults struck");
+        assert!(failures >= steps, "the faults struck: {failures}");
         drop(store);
         let store = open(&path);
         assert!(
@@ -771,18 +787,18 @@ fn reading_goes_on_after_a_fault() {
     faults.full.store(true, Ordering::Relaxed);
     faults.arm(0, true);
     for _ in 0..2 {
-        store.commit(large("new")).unwrap_err();
+        store.commit(huge("new")).unwrap_err();
         assert!(body(&store, "kept").is_some() && body(&store, "new").is_none());
     }
     faults.heal();
     assert!(matches!(
-        store.commit(large("new")).unwrap(),
+        store.commit(huge("new")).unwrap(),
         Outcome::Committed(_)
     ));
 
     // A disk that takes nothing at all, and is well again: the first read mends the store.
     faults.arm(0, true);
-    store.commit(large("newer")).unwrap_err();
+    store.commit(huge("newer")).unwrap_err();
     broken(FAULT);
     faults.heal();
     assert!(body(&store, "kept").is_some() && body(&store, "newer").is_none());
@@ -793,7 +809,7 @@ fn reading_goes_on_after_a_fault() {
     broken(READ_FAULT);
     assert!(
         store
-            .commit(large("newer"))
+            .commit(huge("newer"))
             .unwrap_err()
             .message
             .contains(READ_FAULT)
@@ -801,7 +817,7 @@ fn reading_goes_on_after_a_fault() {
     faults.heal();
     assert!(body(&store, "kept").is_some() && body(&store, "newer").is_none());
     assert!(matches!(
-        store.commit(large("newer")).unwrap(),
+        store.commit(huge("newer")).unwrap(),
         Outcome::Committed(_)
     ));
 }
@@ -816,7 +832,7 @@ fn a_panic_within_a_commit_is_an_error_and_passes() {
         faults.panics.store(true, Ordering::Relaxed);
         faults.arm(step, true);
         let id = format!("at-{step}");
-        if store.commit(put(&id, Revision::ABSENT, b"")).is_ok() {
+        if store.commit(huge(&id)).is_ok() {
             assert!(step > 5, "the panics struck");
             break;
         }
