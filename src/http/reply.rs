@@ -51,6 +51,15 @@ impl Reply {
         self
     }
 
+    /// The body as it goes out: `bodiless` for HEAD.
+    pub fn sent_body(&self, bodiless: bool) -> &[u8] {
+        match self.status {
+            204 | 304 => &[],
+            _ if bodiless => &[],
+            _ => self.body.as_ref(),
+        }
+    }
+
     /// The value of a header field of the answer.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers

@@ -1,21 +1,29 @@
-//! Where a worker puts an answer for the connection that waits for it.
+//! Where a worker puts an answer: for the connection that waits for it, or for whoever sends it at once.
 
 use super::reply::Reply;
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Holds one answer at a time.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Tray {
     content: Mutex<Content>,
     filled: Condvar,
 }
 
-#[derive(Debug, Default)]
+/// Takes an answer at once.
+pub trait Outlet: Send + Sync {
+    /// `None` where there will be no answer.
+    fn deliver(&self, reply: Option<Reply>);
+}
+
+#[derive(Default)]
 enum Content {
     #[default]
     Nothing,
+    /// Who takes the answer in the place of the tray.
+    Outlet(Arc<dyn Outlet>),
     Answer(Reply),
     /// There will be no answer.
     Lost,
@@ -32,7 +40,6 @@ pub enum Taken {
 }
 
 /// A tray that a worker is to put an answer into. If it is dropped before, the answer is lost.
-#[derive(Debug)]
 pub struct Owed<'t>(Option<&'t Tray>);
 
 impl Tray {
@@ -49,6 +56,11 @@ impl Tray {
         *self.content() = Content::Nothing;
     }
 
+    /// Throws away what may be left, and has the next answer delivered.
+    pub fn deliver_to(&self, outlet: Arc<dyn Outlet>) {
+        *self.content() = Content::Outlet(outlet);
+    }
+
     /// Waits for the answer, and takes it.
     pub fn take(&self, until: Instant) -> Taken {
         let mut content = self.content();
@@ -56,7 +68,7 @@ impl Tray {
             match std::mem::take(&mut *content) {
                 Content::Answer(reply) => return Taken::Answer(reply),
                 Content::Lost => return Taken::Lost,
-                Content::Nothing => {}
+                Content::Nothing | Content::Outlet(_) => {}
             }
             let Some(left) = until.checked_duration_since(Instant::now()) else {
                 return Taken::Nothing;
@@ -69,8 +81,14 @@ impl Tray {
         }
     }
 
-    fn fill(&self, with: Content) {
-        *self.content() = with;
+    fn fill(&self, reply: Option<Reply>) {
+        let mut content = self.content();
+        if let Content::Outlet(outlet) = std::mem::take(&mut *content) {
+            drop(content);
+            return outlet.deliver(reply);
+        }
+        *content = reply.map_or(Content::Lost, Content::Answer);
+        drop(content);
         self.filled.notify_one();
     }
 }
@@ -78,7 +96,7 @@ impl Tray {
 impl Owed<'_> {
     pub fn put(mut self, reply: Reply) {
         if let Some(tray) = self.0.take() {
-            tray.fill(Content::Answer(reply));
+            tray.fill(Some(reply));
         }
     }
 }
@@ -86,7 +104,7 @@ impl Owed<'_> {
 impl Drop for Owed<'_> {
     fn drop(&mut self) {
         if let Some(tray) = self.0.take() {
-            tray.fill(Content::Lost);
+            tray.fill(None);
         }
     }
 }
@@ -105,6 +123,29 @@ mod tests {
             .put(Reply::new(201, Body::Owned(Vec::new()), "created"));
         assert!(matches!(tray.take(Instant::now()), Taken::Answer(reply) if reply.status == 201));
         assert!(matches!(tray.take(Instant::now()), Taken::Nothing));
+    }
+
+    #[test]
+    fn an_outlet_gets_the_next_answer_and_no_other() {
+        #[derive(Default)]
+        struct Taken(Mutex<Vec<Option<u16>>>);
+        impl Outlet for Taken {
+            fn deliver(&self, reply: Option<Reply>) {
+                self.0.lock().unwrap().push(reply.map(|reply| reply.status));
+            }
+        }
+        let reply = || Reply::new(200, Body::Owned(Vec::new()), "served");
+        let (tray, taken) = (Tray::default(), Arc::new(Taken::default()));
+        tray.deliver_to(taken.clone());
+        tray.owe().put(reply());
+        tray.owe().put(reply());
+        assert!(matches!(tray.take(Instant::now()), super::Taken::Answer(_)));
+        tray.deliver_to(taken.clone());
+        drop(tray.owe());
+        tray.deliver_to(taken.clone());
+        tray.clear();
+        tray.owe().put(reply());
+        assert_eq!(*taken.0.lock().unwrap(), [Some(200), None]);
     }
 
     #[test]

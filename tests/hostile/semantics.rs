@@ -1,10 +1,13 @@
 //! What HTTP promises to clients that are unusual, but in the right.
 
 use crate::client::Client;
-use crate::support::{IDS, instance};
+use crate::support::{Broker, IDS, instance, programs};
 use crate::{
-    get_catalog, is_refusal, padded, platform, provision, request, setup, stranger, tutorial,
+    HALF_A_HEAD, get_catalog, is_refusal, is_served, large_catalog, padded, platform, provision,
+    request, setup, stranger, tutorial,
 };
+
+use serde_json::json;
 
 const IDENTITY: &str = "X-Broker-API-Request-Identity";
 
@@ -86,6 +89,76 @@ fn a_client_that_has_finished_sending_gets_its_answers() {
         .map(|answer| answer.status)
         .collect();
     assert_eq!(statuses, [200, 201, 200]);
+}
+
+/// A broker whose program works on each provision until there is a file `go`, and a client that waits for that.
+fn working() -> (Broker, Client) {
+    let script = "touch started; while [ ! -e go ]; do sleep 0.01; done; echo '{}'";
+    let broker = programs::shell(script, json!({})).start();
+    let mut client = Client::open(broker.address);
+    client.send(slow("slow"));
+    while !broker.folder.path().join("started").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    (broker, client)
+}
+
+fn slow(id: &str) -> Vec<u8> {
+    let body = programs::provision().to_string();
+    let fields = format!("Content-Length: {}\r\n", body.len());
+    let target = format!("PUT {}", crate::support::instance(id));
+    request(&target, &fields, body.as_bytes())
+}
+
+#[test]
+fn a_request_that_comes_while_another_is_worked_on_is_answered_after_it() {
+    let (broker, mut client) = working();
+    for _ in 0..3 {
+        client.send(request("GET /v2/nothing", "", b""));
+        client.send(slow("other"));
+    }
+    client.send(HALF_A_HEAD);
+    // Nobody else waits for it.
+    is_served(broker.address);
+    assert!(client.is_waiting());
+    broker.folder.file("go", "");
+    client.answer().expect(201);
+    for round in 0..3 {
+        client.answer().expect(404);
+        client.answer().expect(if round == 0 { 201 } else { 200 });
+    }
+    assert!(client.is_waiting());
+    client.finish_sending();
+    is_refusal(client.last_answer(), 400);
+}
+
+#[test]
+fn a_client_that_finishes_sending_while_its_request_is_worked_on_gets_its_answer() {
+    let (broker, mut client) = working();
+    client.finish_sending();
+    is_served(broker.address);
+    assert!(client.is_waiting());
+    broker.folder.file("go", "");
+    client.last_answer().expect(201);
+}
+
+#[test]
+fn an_answer_that_the_system_does_not_take_at_once_comes_whole() {
+    const BYTES: usize = 8 * 1024 * 1024;
+    let broker = setup().catalog(&large_catalog(BYTES)).start();
+    let mut client = Client::narrow(broker.address);
+    client.send(get_catalog());
+    // The worker that had the request has done its part.
+    is_served(broker.address);
+    let answer = client.last_answer().expect(200);
+    assert!(answer.body.len() > BYTES, "{}", answer.body.len());
+    assert!(
+        answer.json()["services"][0]["plans"]
+            .as_array()
+            .unwrap()
+            .len()
+            > 8000
+    );
 }
 
 #[test]

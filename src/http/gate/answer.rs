@@ -17,6 +17,17 @@ pub enum Persistence {
     Closed,
 }
 
+impl Persistence {
+    /// `old`: for a client of HTTP/1.0.
+    pub fn of(stays: bool, old: bool) -> Persistence {
+        match (stays, old) {
+            (true, false) => Persistence::Assumed,
+            (true, true) => Persistence::Kept,
+            (false, _) => Persistence::Closed,
+        }
+    }
+}
+
 /// Appends the head of an answer, its empty line included.
 pub fn head(reply: &Reply, connection: Persistence, out: &mut Vec<u8>) {
     let date = httpdate::HttpDate::from(SystemTime::now());

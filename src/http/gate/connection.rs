@@ -4,17 +4,18 @@
 use super::Shared;
 use super::admission::Visit;
 use super::answer::{self, Persistence};
-use super::receive::{End, Receiver, Request};
+use super::direct::{Direct, Form, KEPT, Outcome};
+use super::lines::CHECK;
+use super::receive::{Arrival, End, Receiver, Request};
 use super::transport::Transport;
 use crate::broker::error::Error;
 use crate::http::reply::Reply;
 
 use std::fmt::Write as _;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Up to this size the body of an answer is copied behind its head, and kept in memory until the next.
-const KEPT: usize = 8 * 1024;
 /// How long the health check may take before it fails.
 const HEALTH: Duration = Duration::from_secs(5);
 
@@ -27,18 +28,29 @@ pub struct Connection<'g> {
     head: Vec<u8>,
     words: String,
     answer: Vec<u8>,
+    /// Where workers may send answers themselves: that, and the body of the request that one of them has.
+    direct: Option<Arc<Direct>>,
+    handed_over: Vec<u8>,
 }
 
 /// How a connection goes on.
 enum Next {
     /// Another request may come.
     Request,
+    /// A worker has the request, and sends the answer.
+    Answer(Form),
     /// The connection ends. `linger`: the client may still be sending.
     Close { linger: bool },
 }
 
 impl<'g> Connection<'g> {
-    pub fn new(gate: &'g Shared, visit: &'g Visit, client: Transport<'g>) -> Connection<'g> {
+    pub fn new(
+        gate: &'g Arc<Shared>,
+        visit: &'g Arc<Visit>,
+        client: Transport<'g>,
+    ) -> Connection<'g> {
+        let direct = matches!(client, Transport::Plain(_))
+            .then(|| Arc::new(Direct::new(gate.clone(), visit.clone())));
         Connection {
             gate,
             visit,
@@ -46,6 +58,8 @@ impl<'g> Connection<'g> {
             head: Vec::with_capacity(512),
             words: String::new(),
             answer: Vec::new(),
+            direct,
+            handed_over: Vec::new(),
         }
     }
 
@@ -64,8 +78,9 @@ impl<'g> Connection<'g> {
         loop {
             if begun.is_none() && !self.receiver.has_more() {
                 self.gate.admission.rest(self.visit, served);
-                if !self.receiver.wait(Instant::now() + patience) {
-                    return false;
+                match self.receiver.wait(Instant::now() + patience) {
+                    Arrival::Request => {}
+                    Arrival::End | Arrival::Nothing => return false,
                 }
             }
             self.visit.work();
@@ -79,8 +94,13 @@ impl<'g> Connection<'g> {
                 }
                 Err(end) => Err(end),
             };
+            let next = match next {
+                Ok(Next::Answer(form)) => self.wait_for_answer(form),
+                next => next,
+            };
             match next {
                 Ok(Next::Request) => (patience, served) = (limits.idle, true),
+                Ok(Next::Answer(_)) => {}
                 Ok(Next::Close { linger }) => return linger,
                 Err(End::Gone) => return false,
                 Err(End::Refused(error)) => {
@@ -100,7 +120,22 @@ impl<'g> Connection<'g> {
         if let Some(size) = request.too_large {
             let _ = write!(self.words, " {size}");
         }
-        let reply = self.ask(request)?;
+        if self.may_be_handed_over(request)
+            && let Some(direct) = &self.direct
+        {
+            let form = request.form;
+            self.handed_over.clear();
+            self.handed_over
+                .extend_from_slice(self.receiver.body(request));
+            let line = self.gate.lines.take(None)?;
+            let request = [&*self.head, self.words.as_bytes(), &self.handed_over];
+            direct.hand_over(line, request, form);
+            return Ok(Next::Answer(form));
+        }
+        let deadline = request.is_health_check.then(|| Instant::now() + HEALTH);
+        let body = self.receiver.body(request);
+        let lines = &self.gate.lines;
+        let reply = lines.ask([&self.head, self.words.as_bytes(), body], deadline, 2)?;
         if reply.status == 401 && request.authenticates {
             let delay = self.gate.throttle.failed(request.client, Instant::now());
             if !delay.is_zero() {
@@ -112,40 +147,78 @@ impl<'g> Connection<'g> {
         let stays = request.keep_alive
             && !self.gate.admission.wants_room()
             && !self.visit.is_asked_to_leave();
-        let connection = match (stays, request.old) {
-            (true, false) => Persistence::Assumed,
-            (true, true) => Persistence::Kept,
-            (false, _) => Persistence::Closed,
-        };
-        match self.send(&reply, connection, request.bodiless) {
+        match self.send(
+            &reply,
+            Persistence::of(stays, request.form.old),
+            request.form.bodiless,
+        ) {
             Err(_) => Err(End::Gone),
             Ok(()) if stays => Ok(Next::Request),
             Ok(()) => Ok(Next::Close { linger: true }),
         }
     }
 
-    /// Has a worker answer; asks once more, if the line turns out to be dead.
-    fn ask(&mut self, request: &Request<'_>) -> Result<Reply, Error> {
-        let deadline = request.is_health_check.then(|| Instant::now() + HEALTH);
-        let body = self.receiver.body(request);
-        let lines = &self.gate.lines;
-        let mut dead = 0;
-        loop {
-            let mut line = lines.take(deadline)?;
-            match line.exchange(&self.head, &self.words, body, deadline) {
-                Ok(reply) => {
-                    lines.give_back(line);
-                    return Ok(reply);
-                }
-                Err(error) => {
-                    lines.discard(line);
-                    dead += 1;
-                    if dead > 1 || error.kind() == std::io::ErrorKind::TimedOut {
-                        return Err(unanswered(&error));
-                    }
-                }
+    /// Nothing but the answer is left to do, if all goes well, and then the connection rests.
+    fn may_be_handed_over(&self, request: &Request<'_>) -> bool {
+        request.keep_alive
+            && request.authorized
+            && !request.holds_memory()
+            && !request.is_health_check
+            && !self.receiver.has_more_than(request)
+    }
+
+    /// Waits until a worker has sent the answer, and for the first byte of the next request.
+    fn wait_for_answer(&mut self, form: Form) -> Result<Next, End> {
+        let Some(direct) = self.direct.clone() else {
+            return Ok(Next::Close { linger: false });
+        };
+        let mut answered = None;
+        let mut ended = false;
+        while !ended && !self.receiver.has_more() {
+            let patience = match answered {
+                // So that a line that leads to nobody is noticed.
+                None => Instant::now() + CHECK,
+                Some(since) => since + self.gate.limits.idle,
+            };
+            match self.receiver.wait(patience) {
+                Arrival::Request => {}
+                Arrival::End => ended = true,
+                Arrival::Nothing if answered.is_some() => return Ok(Next::Close { linger: false }),
+                Arrival::Nothing => match direct.settled() {
+                    Some(Outcome::Sent(since)) => answered = Some(since),
+                    Some(outcome) => return self.settle(outcome, form),
+                    None => direct.look_after(),
+                },
             }
         }
+        let outcome = match answered {
+            Some(since) => Outcome::Sent(since),
+            None => direct.wait(CHECK),
+        };
+        match outcome {
+            Outcome::Sent(_) if ended => Ok(Next::Close { linger: false }),
+            outcome => self.settle(outcome, form),
+        }
+    }
+
+    /// Does what a worker has left to do.
+    fn settle(&mut self, outcome: Outcome, form: Form) -> Result<Next, End> {
+        let sent = match outcome {
+            Outcome::Sent(_) => return Ok(Next::Request),
+            Outcome::Last => Ok(()),
+            Outcome::Rest(rest) => {
+                let client = &mut self.receiver.client;
+                client.set_deadline(Instant::now() + self.gate.limits.answer);
+                client.write_all(&rest)
+            }
+            Outcome::Lost => {
+                let request = [&*self.head, self.words.as_bytes(), &self.handed_over];
+                let reply = self.gate.lines.ask(request, None, 1)?;
+                self.send(&reply, Persistence::Closed, form.bodiless)
+            }
+        };
+        sent.map_err(|_| End::Gone)?;
+        Ok(Next::Close { linger: true })
     }
 
     fn send(
@@ -154,11 +227,7 @@ impl<'g> Connection<'g> {
         connection: Persistence,
         bodiless: bool,
     ) -> std::io::Result<()> {
-        let body = match reply.status {
-            204 | 304 => &[],
-            _ if bodiless => &[],
-            _ => reply.body.as_ref(),
-        };
+        let body = reply.sent_body(bodiless);
         self.answer.clear();
         answer::head(reply, connection, &mut self.answer);
         let client = &mut self.receiver.client;
@@ -180,16 +249,5 @@ impl<'g> Connection<'g> {
             .log(self.visit.peer, Some(error.status), &error.description);
         // Whoever does not listen misses it.
         let _ = self.send(&answer::refusal(error), Persistence::Closed, false);
-    }
-}
-
-fn unanswered(error: &std::io::Error) -> Error {
-    Error {
-        detail: Some(error.to_string()),
-        retry_after: Some(1),
-        ..Error::new(
-            503,
-            "The service broker did not answer. Try again in a moment; the operator finds the cause in the broker's log.",
-        )
     }
 }

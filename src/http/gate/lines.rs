@@ -8,7 +8,7 @@ use crate::broker::error::Error;
 use crate::http::dispatch::Dispatcher;
 use crate::http::reply::Reply;
 use crate::http::server::{GATE, Server};
-use crate::http::tray::{Taken, Tray};
+use crate::http::tray::{Outlet, Taken, Tray};
 use crate::{log, random};
 
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -26,7 +26,7 @@ const PROBE: Duration = Duration::from_secs(2);
 /// How long tiny_http may take to read a request: it has nothing else to do on a line.
 const HAND_OVER: Duration = Duration::from_secs(10);
 /// How often whoever waits for an answer makes sure that the line still leads to somebody.
-const CHECK: Duration = Duration::from_secs(1);
+pub const CHECK: Duration = Duration::from_secs(1);
 
 /// All lines.
 pub struct Lines {
@@ -134,6 +134,32 @@ impl Lines {
         }
     }
 
+    /// Has a worker answer a request (see [`Line::exchange`]). If a line turns out to be dead, it asks on another, at most so
+    /// often in all.
+    pub fn ask(
+        &self,
+        request: [&[u8]; 3],
+        deadline: Option<Instant>,
+        mut times: u32,
+    ) -> Result<Reply, Error> {
+        loop {
+            let mut line = self.take(deadline)?;
+            match line.exchange(request, deadline) {
+                Ok(reply) => {
+                    self.give_back(line);
+                    return Ok(reply);
+                }
+                Err(error) => {
+                    self.discard(line);
+                    times -= 1;
+                    if times == 0 || error.kind() == ErrorKind::TimedOut {
+                        return Err(unanswered(&error));
+                    }
+                }
+            }
+        }
+    }
+
     /// Returns a line after a whole answer.
     pub fn give_back(&self, line: Line) {
         let mut inside = self.inside();
@@ -202,6 +228,14 @@ impl Lines {
         Ok(line)
     }
 
+    /// Lines that nobody uses lead nowhere any more.
+    #[cfg(test)]
+    pub fn cut_idle(&self) {
+        for line in &self.inside().idle {
+            line.stream.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+    }
+
     /// Has the workers finish within `limit`. False if some did not.
     pub fn stop(&self, limit: Duration) -> bool {
         let backend = self.inside().backend.clone();
@@ -247,23 +281,20 @@ impl Line {
             field,
         };
         let deadline = Some(Instant::now() + PROBE);
-        line.exchange(b"GET / HTTP/1.1\r\n", "", b"", deadline)?;
+        line.exchange([b"GET / HTTP/1.1\r\n", b"", b""], deadline)?;
         Ok(line)
     }
 
-    /// Sends a request, and waits for its answer. `head` has no empty line yet: the field that names the client follows
-    /// it, with these `words`. Without a deadline it waits for as long as the line leads to somebody.
+    /// Sends a request, and waits for its answer. A request is its head, the words that tell of its client, and its body.
+    /// The head has no empty line yet: the field that names the client follows it. Without a deadline it waits for as long
+    /// as the line leads to somebody.
     pub fn exchange(
         &mut self,
-        head: &[u8],
-        words: &str,
-        body: &[u8],
+        request: [&[u8]; 3],
         deadline: Option<Instant>,
     ) -> io::Result<Reply> {
         self.tray.clear();
-        let field = self.field.as_bytes();
-        let parts = [head, field, words.as_bytes(), b"\r\n\r\n", body];
-        write_all(&mut self.stream, &mut parts.map(IoSlice::new))?;
+        self.write(request)?;
         loop {
             let check = Instant::now() + CHECK;
             let until = deadline.map_or(check, |deadline| deadline.min(check));
@@ -273,14 +304,29 @@ impl Line {
                 Taken::Nothing if deadline.is_some_and(|end| end <= Instant::now()) => {
                     return Err(ErrorKind::TimedOut.into());
                 }
-                Taken::Nothing => {
-                    self.check()?;
-                    if self.backend.server.revive()? {
-                        log::error("worker_replaced").send();
-                    }
-                }
+                Taken::Nothing => self.leads_somewhere()?,
             }
         }
+    }
+
+    /// Sends a request, as [`Line::exchange`] does, whose answer goes to `outlet`.
+    pub fn send(&mut self, request: [&[u8]; 3], outlet: Arc<dyn Outlet>) -> io::Result<()> {
+        self.tray.deliver_to(outlet);
+        self.write(request)
+    }
+
+    fn write(&mut self, [head, words, body]: [&[u8]; 3]) -> io::Result<()> {
+        let parts = [head, self.field.as_bytes(), words, b"\r\n\r\n", body];
+        write_all(&mut self.stream, &mut parts.map(IoSlice::new))
+    }
+
+    /// Makes sure that tiny_http still holds the other end, and that there is a worker behind it.
+    pub fn leads_somewhere(&self) -> io::Result<()> {
+        self.check()?;
+        if self.backend.server.revive()? {
+            log::error("worker_replaced").send();
+        }
+        Ok(())
     }
 
     /// Whether tiny_http still holds the other end.
@@ -332,5 +378,16 @@ fn unavailable() -> Error {
     }
 }
 
+fn unanswered(error: &io::Error) -> Error {
+    Error {
+        detail: Some(error.to_string()),
+        retry_after: Some(1),
+        ..Error::new(
+            503,
+            "The service broker did not answer. Try again in a moment; the operator finds the cause in the broker's log.",
+        )
+    }
+}
+
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `limits` | what a client may cost |
 //! | `admission` | who may come in, who waits, who has to leave |
-//! | `connection` | one connection: requests and their answers in order |
+//! | `connection` | one connection: requests and their answers in order; `direct`, those that workers send themselves |
 //! | `receive` | one request: `head`, then the body, `chunked` or not, within the `budget` of memory |
 //! | `lines` | the way to tiny_http and back, on the `private` socket |
 //! | `answer` | what is sent |
@@ -21,6 +21,7 @@ mod budget;
 mod buffer;
 pub mod chunked;
 mod connection;
+mod direct;
 pub mod head;
 pub mod limits;
 mod lines;
@@ -223,7 +224,7 @@ impl Shared {
     }
 
     /// One connection. Returns whether the client may still be sending when it ends.
-    fn serve(&self, visit: &Visit) -> bool {
+    fn serve(self: &Arc<Shared>, visit: &Arc<Visit>) -> bool {
         let socket = Socket::new(&visit.stream);
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
@@ -234,7 +235,12 @@ impl Shared {
 
     /// A connection through TLS. The handshake counts as part of the first request.
     #[cfg(feature = "tls")]
-    fn serve_tls(&self, tls: &tls::Tls, visit: &Visit, mut socket: Socket<'_>) -> bool {
+    fn serve_tls(
+        self: &Arc<Shared>,
+        tls: &tls::Tls,
+        visit: &Arc<Visit>,
+        mut socket: Socket<'_>,
+    ) -> bool {
         socket.set_deadline(Instant::now() + self.limits.silent);
         if !matches!(socket.peek(), Ok(true)) {
             return false;

@@ -5,6 +5,7 @@ use super::admission::Visit;
 use super::budget::Share;
 use super::buffer::Buffer;
 use super::chunked::{Decoder, Fault};
+use super::direct::Form;
 use super::head::{self, Framing};
 use super::transport::Transport;
 use crate::broker::error::Error;
@@ -32,13 +33,12 @@ pub struct Receiver<'g> {
 /// A request that was received, but for the bytes of its body.
 pub struct Request<'g> {
     pub keep_alive: bool,
-    /// The client speaks HTTP/1.0.
-    pub old: bool,
-    /// The answer has no body, though it declares one.
-    pub bodiless: bool,
+    pub form: Form,
     pub is_health_check: bool,
     /// The client has given credentials, be they right or wrong.
     pub authenticates: bool,
+    /// They are right.
+    pub authorized: bool,
     pub client: IpAddr,
     /// What the client speaks to a trusted proxy, or to us.
     pub proto: Option<&'static str>,
@@ -46,7 +46,7 @@ pub struct Request<'g> {
     pub too_large: Option<u64>,
     body: Body,
     /// Memory that the body takes up.
-    _share: Option<Share<'g>>,
+    share: Option<Share<'g>>,
 }
 
 /// Where the body is.
@@ -55,6 +55,22 @@ enum Body {
     Absent,
     Buffered(Range<usize>),
     Collected,
+}
+
+impl Request<'_> {
+    /// A part of the memory that all bodies share is in use for it.
+    pub fn holds_memory(&self) -> bool {
+        self.share.is_some()
+    }
+}
+
+/// What has become of the wait for a request.
+pub enum Arrival {
+    Request,
+    /// There will be no more.
+    End,
+    /// Not by the deadline.
+    Nothing,
 }
 
 /// Why there is no request.
@@ -81,19 +97,30 @@ impl<'g> Receiver<'g> {
         }
     }
 
-    /// Waits for the first byte of a request. False if there will be none.
-    pub fn wait(&mut self, deadline: Instant) -> bool {
+    /// Waits for the first byte of a request.
+    pub fn wait(&mut self, deadline: Instant) -> Arrival {
         self.client.set_deadline(deadline);
-        !self.buffer.is_empty()
-            || matches!(
-                self.buffer.read(&mut self.client, self.gate.limits.head),
-                Ok(1..)
-            )
+        if !self.buffer.is_empty() {
+            return Arrival::Request;
+        }
+        match self.buffer.read(&mut self.client, self.gate.limits.head) {
+            Ok(1..) => Arrival::Request,
+            Err(error) if error.kind() == ErrorKind::TimedOut => Arrival::Nothing,
+            _ => Arrival::End,
+        }
     }
 
     /// Whether the client has sent more than the request that was received last.
     pub fn has_more(&self) -> bool {
         !self.buffer.is_empty()
+    }
+
+    /// The same, while that request's body is still here.
+    pub fn has_more_than(&self, request: &Request<'_>) -> bool {
+        match &request.body {
+            Body::Buffered(range) => self.buffer.filled().len() > range.end,
+            Body::Absent | Body::Collected => self.has_more(),
+        }
     }
 
     /// Receives a request by `deadline`. Its head replaces what is in `head`, as tiny_http is to read it: without what
@@ -117,22 +144,25 @@ impl<'g> Receiver<'g> {
         let forwarded = parsed.forwarded_proto.filter(|_| believed);
         let mut request = Request {
             keep_alive: parsed.keep_alive,
-            old: parsed.old,
-            bodiless: parsed.method == "HEAD",
+            form: Form {
+                old: parsed.old,
+                bodiless: parsed.method == "HEAD",
+            },
             is_health_check: parsed.path() == "/healthz",
             authenticates: authorization.is_some(),
+            authorized: gate.dispatcher.authorizes(authorization),
             client: gate.proxies.client(self.visit.peer, &parsed.forwarded_for),
             proto: forwarded.map_or(self.client.proto(), known_proto),
             too_large: None,
             body: Body::Absent,
-            _share: None,
+            share: None,
         };
         let framing = parsed.body;
         if framing == Framing::None {
             self.buffer.consume(end);
             return Ok(request);
         }
-        if !gate.dispatcher.authorizes(authorization) {
+        if !request.authorized {
             // Whoever has no password does not make us hold a body: the answer comes from the head alone.
             self.buffer.consume(end);
             request.keep_alive = false;
@@ -149,7 +179,7 @@ impl<'g> Receiver<'g> {
             Framing::Length(length) => self.read_length(length, &incoming)?,
             _ => self.read_chunks(&incoming)?,
         };
-        (request.body, request._share) = match read {
+        (request.body, request.share) = match read {
             Read::Whole(body, share) => (body, share),
             Read::TooLarge(size) => {
                 request.keep_alive = false;
@@ -184,7 +214,7 @@ impl<'g> Receiver<'g> {
         self.buffer.shrink(FIRST_READ);
         self.body.clear();
         self.body.shrink_to(KEPT);
-        request._share = None;
+        request.share = None;
     }
 
     /// Reads until the head is complete, and returns its length.

@@ -5,18 +5,21 @@ use crate::broker::plans::Plans;
 use crate::http::auth::Credentials;
 use crate::store::memory::Memory;
 
-fn lines(usual: usize, most: usize) -> Lines {
+pub fn dispatcher() -> Dispatcher {
     let (offered, _) = crate::cli::load(None, &Kinds::standard(), &|_| None);
     let (catalog, fulfilments) = offered.unwrap();
     let plans = Plans::new(catalog, fulfilments).unwrap();
     let broker = Broker::new(plans, Box::new(Memory::new()));
-    let dispatcher = Dispatcher::new(broker, Credentials::new([("alex", "bigsecret")]));
-    Lines::start(Arc::new(dispatcher), usual, most).unwrap()
+    Dispatcher::new(broker, Credentials::new([("alex", "bigsecret")]))
+}
+
+fn lines(usual: usize, most: usize) -> Lines {
+    Lines::start(Arc::new(dispatcher()), usual, most).unwrap()
 }
 
 fn ask(line: &mut Line, target: &str) -> io::Result<u16> {
     let head = format!("GET {target} HTTP/1.1\r\n");
-    let reply = line.exchange(head.as_bytes(), " 192.0.2.1 -", b"", None)?;
+    let reply = line.exchange([head.as_bytes(), b" 192.0.2.1 -", b""], None)?;
     Ok(reply.status)
 }
 

@@ -1,0 +1,282 @@
+//! Answers that a worker sends itself.
+//!
+//! To wake a thread costs more than anything else in a request. So while a worker has a request of a connection, the
+//! connection's thread waits for the next request already, and the worker sends the answer, as much of it as the socket
+//! takes at once. If there is anything left to do, the worker ends the waiting by shutting the reading half of the socket,
+//! as when a connection is asked to leave: the thread does the rest, and closes the connection.
+
+use super::Shared;
+use super::admission::Visit;
+use super::answer::{self, Persistence};
+use super::lines::Line;
+use crate::http::reply::Reply;
+use crate::http::tray::Outlet;
+
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use std::io::IoSlice;
+use std::mem::take;
+use std::net::Shutdown;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The answers of one connection, one at a time.
+pub struct Direct {
+    gate: Arc<Shared>,
+    visit: Arc<Visit>,
+    inside: Mutex<Inside>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Inside {
+    state: State,
+    /// How the client wants its answer.
+    form: Form,
+    /// What the request went on, until it is answered.
+    line: Option<Line>,
+    /// The connection's thread waits here, and not for the client.
+    awaited: bool,
+    /// Kept from one answer to the next.
+    answer: Vec<u8>,
+}
+
+#[derive(Default)]
+enum State {
+    /// Nothing is owed, or nobody cares any more.
+    #[default]
+    Done,
+    /// A worker has the request, or will have it.
+    Owed,
+    /// A worker is sending the answer.
+    Sending,
+    /// What has become of it, until somebody asks.
+    Settled(Outcome),
+}
+
+/// What has become of a request.
+pub enum Outcome {
+    /// Another request may come since then.
+    Sent(Instant),
+    /// The connection is to end.
+    Last,
+    /// The socket has not taken all of the answer, and the connection is to end after the rest.
+    Rest(Vec<u8>),
+    /// Whoever worked on it has failed, or tiny_http has gone.
+    Lost,
+}
+
+/// How a client wants its answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Form {
+    /// It speaks HTTP/1.0.
+    pub old: bool,
+    /// Without a body, though it is declared.
+    pub bodiless: bool,
+}
+
+/// Up to this size the body of an answer is copied behind its head, and kept in memory until the next.
+pub const KEPT: usize = 8 * 1024;
+
+impl Direct {
+    pub fn new(gate: Arc<Shared>, visit: Arc<Visit>) -> Direct {
+        Direct {
+            gate,
+            visit,
+            inside: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a request over. What becomes of it is known by [`Direct::settled`] or [`Direct::wait`], also if the line turns
+    /// out to be dead.
+    pub fn hand_over(self: &Arc<Self>, mut line: Line, request: [&[u8]; 3], form: Form) {
+        {
+            let mut inside = self.inside();
+            inside.state = State::Owed;
+            inside.form = form;
+        }
+        match line.send(request, self.clone()) {
+            Ok(()) => self.deposit(line),
+            Err(_) => self.give_up(line),
+        }
+    }
+
+    /// The line has led to nobody. A worker that answers nevertheless comes too late: there is never a second answer.
+    fn give_up(&self, line: Line) {
+        {
+            let mut inside = self.inside();
+            if matches!(inside.state, State::Owed) {
+                inside.state = State::Settled(Outcome::Lost);
+            }
+        }
+        self.gate.lines.discard(line);
+    }
+
+    /// Keeps the line for as long as the answer is owed.
+    fn deposit(&self, line: Line) {
+        let mut inside = self.inside();
+        match inside.state {
+            State::Owed => inside.line = Some(line),
+            State::Settled(Outcome::Lost) => {
+                drop(inside);
+                self.gate.lines.discard(line);
+            }
+            _ => {
+                drop(inside);
+                self.gate.lines.give_back(line);
+            }
+        }
+    }
+
+    /// What has become of the request, if that is known.
+    pub fn settled(&self) -> Option<Outcome> {
+        let mut inside = self.inside();
+        match take(&mut inside.state) {
+            State::Settled(outcome) => Some(outcome),
+            other => {
+                inside.state = other;
+                None
+            }
+        }
+    }
+
+    /// Waits until it is known what has become of the request. Every now and then, after `check`, it makes sure that
+    /// somebody still works on it.
+    pub fn wait(&self, check: Duration) -> Outcome {
+        loop {
+            if let Some(outcome) = self.settled() {
+                return outcome;
+            }
+            let end = Instant::now() + check;
+            let mut inside = self.inside();
+            inside.awaited = true;
+            while matches!(inside.state, State::Owed | State::Sending) {
+                let Some(left) = end.checked_duration_since(Instant::now()) else {
+                    break;
+                };
+                inside = self
+                    .changed
+                    .wait_timeout(inside, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+            }
+            inside.awaited = false;
+            drop(inside);
+            self.look_after();
+        }
+    }
+
+    /// Makes sure that somebody still works on the request, if it is not answered yet.
+    pub fn look_after(&self) {
+        let Some(line) = self.inside().line.take() else {
+            return;
+        };
+        match line.leads_somewhere() {
+            Ok(()) => self.deposit(line),
+            Err(_) => self.give_up(line),
+        }
+    }
+
+    /// Sends what the socket takes at once.
+    fn send(&self, reply: &Reply, form: Form, answer: &mut Vec<u8>) -> Outcome {
+        let stays = !self.gate.admission.wants_room() && !self.visit.is_asked_to_leave();
+        let mut body = reply.sent_body(form.bodiless);
+        answer.clear();
+        answer::head(reply, Persistence::of(stays, form.old), answer);
+        if body.len() <= KEPT {
+            answer.extend_from_slice(take(&mut body));
+        }
+        let parts = [&answer[..], body].map(IoSlice::new);
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = loop {
+            let nothing = &mut SendAncillaryBuffer::default();
+            match sendmsg(&self.visit.stream, &parts, nothing, flags) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break 0,
+                Err(_) => return Outcome::Last,
+                Ok(count) => break count,
+            }
+        };
+        if sent < answer.len() + body.len() {
+            let left = answer.iter().chain(body).skip(sent);
+            return Outcome::Rest(left.copied().collect());
+        }
+        match stays {
+            true => Outcome::Sent(Instant::now()),
+            false => Outcome::Last,
+        }
+    }
+}
+
+impl Outlet for Direct {
+    fn deliver(&self, reply: Option<Reply>) {
+        let (form, mut answer, line) = {
+            let mut inside = self.inside();
+            if !matches!(inside.state, State::Owed) {
+                return;
+            }
+            inside.state = State::Sending;
+            (inside.form, take(&mut inside.answer), inside.line.take())
+        };
+        let outcome = match &reply {
+            Some(reply) => self.send(reply, form, &mut answer),
+            None => Outcome::Lost,
+        };
+        answer.clear();
+        answer.shrink_to(KEPT);
+        let goes_on = matches!(outcome, Outcome::Sent(_));
+        {
+            let mut inside = self.inside();
+            inside.state = State::Settled(outcome);
+            inside.answer = answer;
+            match (inside.awaited, goes_on) {
+                (true, _) => self.changed.notify_one(),
+                (false, true) => self.gate.admission.rest(&self.visit, true),
+                (false, false) => drop(self.visit.stream.shutdown(Shutdown::Read)),
+            }
+        }
+        match line {
+            Some(line) if reply.is_some() => self.gate.lines.give_back(line),
+            Some(line) => self.gate.lines.discard(line),
+            // The connection's thread is still busy with it.
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lines::tests::dispatcher;
+    use super::super::{Gate, Settings};
+
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    #[test]
+    fn what_went_on_a_dead_line_is_asked_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let settings = Settings {
+            workers: 2,
+            ..Settings::default()
+        };
+        let gate = Gate::start(listener, dispatcher(), settings, || ()).unwrap();
+        let mut client = TcpStream::connect(gate.address()).unwrap();
+        gate.shared.lines.cut_idle();
+        let head = "GET /v2/catalog HTTP/1.1\r\nHost: broker\r\nAuthorization: Basic YWxleDpiaWdzZWNyZXQ=\r\n\
+                    X-Broker-API-Version: 2.17\r\n\r\n";
+        client.write_all(head.as_bytes()).unwrap();
+        // Once, and then the connection ends.
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).unwrap();
+        assert!(answers.starts_with("HTTP/1.1 200 OK\r\n"), "{answers}");
+        assert!(answers.contains("\r\nConnection: close\r\n"), "{answers}");
+        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{answers}");
+        assert!(gate.stop(Duration::from_secs(60)));
+    }
+}
