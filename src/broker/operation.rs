@@ -7,7 +7,9 @@ use crate::adapter::settings::Fulfilment;
 use crate::adapter::{Identity, Origin, SYNCHRONOUS_TIMEOUT};
 use crate::random;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// spec: Polling Last Operation, Body.
@@ -63,9 +65,9 @@ pub struct Operation {
 pub struct Underway {
     /// Of the adapter's last call, which may or may not have been made; counted from 1.
     pub attempt: u32,
-    /// RFC 3339, UTC: when the operation has failed at the latest.
-    pub deadline: String,
-    pub requested: Stamp,
+    /// When the operation has failed at the latest.
+    pub deadline: Moment,
+    pub requested: Arc<Stamp>,
     /// The operation that was the last one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Operation>,
@@ -195,6 +197,11 @@ impl Operation {
             .map_or(1, |underway| underway.attempt)
     }
 
+    /// When it was asked for, and by whom, while it is in progress.
+    pub fn requested(&self) -> Option<&Arc<Stamp>> {
+        self.underway.as_ref().map(|underway| &underway.requested)
+    }
+
     /// Who asked for it.
     pub fn origin(&self) -> Origin<'_> {
         self.underway
@@ -204,10 +211,7 @@ impl Operation {
 
     /// How much time is left for it.
     pub fn left(&self, now: SystemTime) -> Duration {
-        let deadline = self
-            .underway
-            .as_ref()
-            .and_then(|underway| humantime::parse_rfc3339(&underway.deadline).ok());
+        let deadline = self.underway.as_ref().map(|underway| underway.deadline.0);
         deadline
             .and_then(|deadline| deadline.duration_since(now).ok())
             .unwrap_or_default()
@@ -268,12 +272,26 @@ fn no_time() -> Error {
 /// Operations without end are not: a deadline has to be a date.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-fn deadline_after(timeout: Duration) -> String {
-    moment(SystemTime::now() + timeout.min(FOREVER))
+fn deadline_after(timeout: Duration) -> Moment {
+    Moment(SystemTime::now() + timeout.min(FOREVER))
 }
 
-fn moment(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+/// A moment in a record: in RFC 3339, UTC, to the millisecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub SystemTime);
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_millis(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Moment, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let time = humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)?;
+        Ok(Moment(time))
+    }
 }
 
 /// The id of a new operation: 128 random bits. 503 if the system's generator fails.
@@ -299,8 +317,7 @@ pub fn busy(what: &str, kind: Kind) -> Error {
 /// When something was done, and for whom.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// RFC 3339, UTC.
-    pub at: String,
+    pub at: Moment,
     /// The user of X-Broker-API-Originating-Identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Identity>,
@@ -309,12 +326,12 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    pub fn now(origin: Origin<'_>) -> Stamp {
-        Stamp {
-            at: moment(SystemTime::now()),
+    pub fn now(origin: Origin<'_>) -> Arc<Stamp> {
+        Arc::new(Stamp {
+            at: Moment(SystemTime::now()),
             by: origin.identity.cloned(),
             request_id: origin.request_id.map(str::to_owned),
-        }
+        })
     }
 
     fn origin(&self) -> Origin<'_> {
@@ -331,8 +348,18 @@ mod tests {
 
     #[test]
     fn an_operation_without_end_has_a_deadline_that_nobody_lives_to_see() {
-        let deadline = humantime::parse_rfc3339(&deadline_after(Duration::MAX)).unwrap();
+        let Moment(deadline) = deadline_after(Duration::MAX);
         let years = Duration::from_secs(99 * 365 * 24 * 3600);
         assert!(deadline > SystemTime::now() + years, "{deadline:?}");
+    }
+
+    #[test]
+    fn moments_are_written_in_rfc_3339() {
+        let text = "\"2026-02-03T04:05:06.789Z\"";
+        let moment: Moment = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&moment).unwrap(), text);
+        for wrong in ["\"\"", "\"yesterday\"", "1"] {
+            assert!(serde_json::from_str::<Moment>(wrong).is_err(), "{wrong}");
+        }
     }
 }

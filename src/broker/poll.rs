@@ -49,7 +49,7 @@ pub fn unknown(operation: Option<&str>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::operation::{Kind, Underway};
+    use crate::broker::operation::{Kind, Moment, Underway};
 
     fn operation(kind: Kind, state: State, id: &str) -> Operation {
         Operation {
@@ -99,7 +99,7 @@ mod tests {
         last.unmade = true;
         last.underway = Some(Box::new(Underway {
             attempt: 1,
-            deadline: String::new(),
+            deadline: Moment(std::time::SystemTime::now()),
             requested: crate::broker::operation::Stamp::now(Default::default()),
             before: Some(cut_off.clone()),
         }));

@@ -51,7 +51,7 @@ impl Broker {
             match opened {
                 Ok(Some(subject)) => {
                     let underway = subject.operation().underway.as_ref();
-                    let at = underway.map(|underway| underway.requested.at.clone());
+                    let at = underway.map(|underway| underway.requested.at);
                     resumable.push((at, key));
                 }
                 Ok(None) => {}

@@ -27,10 +27,10 @@ pub struct Dispatcher {
 
 /// What the log says of a request beside its answer. Nothing in it is secret.
 #[derive(Debug, Default)]
-struct Note {
+struct Note<'a> {
     /// The template, never the path itself.
     route: &'static str,
-    request_id: Option<String>,
+    request_id: Option<&'a str>,
     user: Option<String>,
     instance_id: Option<String>,
     binding_id: Option<String>,
@@ -68,8 +68,7 @@ impl Dispatcher {
                 .headers
                 .get(identity::VCAP_REQUEST)
                 .and_then(identity::echoed)
-                .or(echo)
-                .map(str::to_owned),
+                .or(echo),
             ..Note::default()
         };
         let mut reply = self
@@ -90,7 +89,7 @@ impl Dispatcher {
             .with("route", note.route)
             .with("status", reply.status)
             .with("outcome", &*reply.outcome)
-            .with("request_id", note.request_id.as_ref())
+            .with("request_id", note.request_id)
             .with("user", note.user.as_ref())
             .with("instance_id", note.instance_id.as_ref())
             .with("binding_id", note.binding_id.as_ref())
@@ -98,7 +97,7 @@ impl Dispatcher {
         (reply, line)
     }
 
-    fn answer(&self, request: &mut Request<'_>, note: &mut Note) -> Result<Reply, Error> {
+    fn answer(&self, request: &mut Request<'_>, note: &mut Note<'_>) -> Result<Reply, Error> {
         let (path, query) = request
             .target
             .split_once('?')
@@ -135,12 +134,11 @@ impl Dispatcher {
             check_id("binding_id", id)?;
             note.binding_id = Some(id.to_owned());
         }
-        let request_id = note.request_id.clone();
         let query = Query::parse(query)?;
         let caller = Caller {
             origin: Origin {
                 identity: identity.as_ref(),
-                request_id: request_id.as_deref(),
+                request_id: note.request_id,
             },
             accepts_incomplete: query.accepts_incomplete,
             since: Instant::now(),

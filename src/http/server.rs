@@ -246,9 +246,9 @@ fn serve(shared: &Shared, mut received: tiny_http::Request, head: &mut Head) {
     });
     match owed {
         Some(owed) => {
-            // Nothing is written there, but tiny_http goes on to the next request.
-            drop(received.into_writer());
             owed.put(reply);
+            // Nothing is written there, but tiny_http goes on to the next request. Last, since it wakes a thread.
+            drop(received.into_writer());
         }
         None => drop(received.respond(response(reply))),
     }

@@ -10,6 +10,7 @@ use crate::json::{self, Object};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// The record of a service binding.
@@ -35,7 +36,7 @@ pub struct Binding {
     /// What the adapter wants back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Box<RawValue>>,
-    pub created: Stamp,
+    pub created: Arc<Stamp>,
     pub operation: Operation,
 }
 
@@ -76,6 +77,7 @@ impl Binding {
             .app_guid
             .as_deref()
             .or_else(|| predecessor.and_then(|p| p.app_guid.as_deref()));
+        let created = operation.requested().cloned();
         Binding {
             service_id: instance.service_id.clone(),
             plan_id: instance.plan_id.clone(),
@@ -87,7 +89,7 @@ impl Binding {
             answer: Answer::default(),
             effects,
             state: None,
-            created: Stamp::now(origin),
+            created: created.unwrap_or_else(|| Stamp::now(origin)),
             operation,
         }
     }

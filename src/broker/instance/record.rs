@@ -10,6 +10,7 @@ use crate::json::{self, Object};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// The record of a service instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,9 +39,9 @@ pub struct Instance {
     /// What the adapter wants back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Box<RawValue>>,
-    pub created: Stamp,
+    pub created: Arc<Stamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub updated: Option<Stamp>,
+    pub updated: Option<Arc<Stamp>>,
     pub operation: Operation,
     /// What is to be changed, while an update is in progress. All else is as it was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +70,7 @@ impl Instance {
         operation: Operation,
         origin: Origin<'_>,
     ) -> Instance {
+        let created = operation.requested().cloned();
         Instance {
             service_id: request.service_id.to_string(),
             plan_id: request.plan_id.to_string(),
@@ -83,7 +85,7 @@ impl Instance {
             adapter: fulfilment.kind.clone(),
             effects: fulfilment.adapter.has_effects(),
             state: None,
-            created: Stamp::now(origin),
+            created: created.unwrap_or_else(|| Stamp::now(origin)),
             updated: None,
             operation,
             update: None,
@@ -92,10 +94,33 @@ impl Instance {
 
     /// The same instance while another operation is in progress.
     pub fn during(&self, operation: Operation) -> Instance {
+        // One by one: all of it but the operation.
         Instance {
+            service_id: self.service_id.clone(),
+            plan_id: self.plan_id.clone(),
+            previous_plan_id: self.previous_plan_id.clone(),
+            organization_guid: self.organization_guid.clone(),
+            space_guid: self.space_guid.clone(),
+            context: self.context.clone(),
+            parameters: self.parameters.clone(),
+            maintenance_version: self.maintenance_version.clone(),
+            dashboard_url: self.dashboard_url.clone(),
+            metadata: self.metadata.clone(),
+            adapter: self.adapter.clone(),
+            effects: self.effects,
+            state: self.state.clone(),
+            created: self.created.clone(),
+            updated: self.updated.clone(),
             operation,
-            ..self.clone()
+            update: self.update.clone(),
         }
+    }
+
+    /// The instance once the provision that is in progress has succeeded.
+    pub fn provisioned(&self, outcome: Provisioned) -> Instance {
+        let mut after = self.during(self.operation.ended(State::Succeeded));
+        after.take_over(outcome);
+        after
     }
 
     /// The instance as it will be after the update that is in progress. What the request leaves out stays as it is.
@@ -114,18 +139,23 @@ impl Instance {
             after.context = asked.context;
         }
         after.effects |= effects;
-        after.updated = (self.operation.underway.as_ref()).map(|u| u.requested.clone());
+        after.updated = self.operation.requested().cloned();
         after
     }
 
-    /// Takes over what the adapter returned; what it left out stays as it was.
+    /// Ends the update that is in progress, and takes over what the adapter returned.
     pub fn apply(&mut self, outcome: Provisioned) {
+        self.operation = self.operation.ended(State::Succeeded);
+        self.take_over(outcome);
+    }
+
+    /// What the adapter left out stays as it was.
+    fn take_over(&mut self, outcome: Provisioned) {
         if outcome.dashboard_url.is_some() {
             self.dashboard_url = outcome.dashboard_url;
         }
         keep(&mut self.metadata, outcome.metadata);
         keep(&mut self.state, outcome.state);
-        self.operation = self.operation.ended(State::Succeeded);
     }
 
     /// What the adapter is told.

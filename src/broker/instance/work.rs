@@ -45,9 +45,7 @@ impl Broker {
         let call = instance.call(id, offer.service, offer.plan, origin, run);
         let outcome = guarded(|| offer.fulfilment().adapter.provision(&call))
             .map_err(|failure| Setback::of(Kind::Provision, failure))?;
-        let mut after = instance.clone();
-        after.apply(outcome);
-        Ok(Done::Instance(after))
+        Ok(Done::Instance(instance.provisioned(outcome)))
     }
 
     fn attempt_update(&self, id: &str, before: &Instance, run: Run<'_>) -> Result<Done, Setback> {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::adapter::Origin;
-use crate::broker::operation::{Stamp, Underway};
+use crate::broker::operation::{Moment, Stamp, Underway};
 use serde_json::json;
 
 /// An instance or binding with an operation in progress, and what was last before it.
@@ -12,7 +12,7 @@ fn subject(kind: Kind, asynchronous: bool, before: Option<Operation>) -> Subject
         unmade: removes && before.as_ref().is_some_and(|before| !before.exists()),
         underway: Some(Box::new(Underway {
             attempt: 1,
-            deadline: "2026-01-01T00:00:00Z".into(),
+            deadline: Moment(std::time::SystemTime::UNIX_EPOCH),
             requested: Stamp::now(Origin::default()),
             before,
         })),
