@@ -106,7 +106,7 @@ fn opening_brackets(text: &[u8]) -> usize {
     let mut count = 0;
     for word in words {
         // A byte is zero where there is one of them; then its highest bit stays clear.
-        let other = (u64::from_ne_bytes(*word) | EACH * 0x20) ^ (EACH * u64::from(b'{'));
+        let other = (u64::from_ne_bytes(*word) | (EACH * 0x20)) ^ (EACH * u64::from(b'{'));
         let marked = (((other & (EACH * 0x7F)) + EACH * 0x7F) | other) & (EACH * 0x80);
         count += 8 - marked.count_ones() as usize;
     }

@@ -483,10 +483,12 @@ struct Faults {
     full: AtomicBool,
     /// What a kernel may do with what was written, when `fdatasync` fails: drop it.
     drops: Mutex<Option<Drops>>,
-    /// What the file held before each write since the last `fdatasync`.
-    unsynced: Mutex<Vec<(u64, Vec<u8>)>>,
+    /// For each file in the order of their opening: what it held before each write since its last `fdatasync`.
+    unsynced: Mutex<Vec<Arc<Unsynced>>>,
     syncs: AtomicU64,
 }
+
+type Unsynced = Mutex<Vec<(u64, Vec<u8>)>>;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Drops {
@@ -499,6 +501,7 @@ enum Drops {
 struct Faulty {
     inner: FileBackend,
     faults: Arc<Faults>,
+    unsynced: Arc<Unsynced>,
 }
 
 const FAULT: &str = "No space left on device";
@@ -549,8 +552,13 @@ impl Faults {
     fn open(self: &Arc<Faults>, path: &Path, cache_bytes: usize) -> File {
         let faults = Arc::clone(self);
         let wrap = move |inner| -> Box<dyn StorageBackend> {
-            let faults = Arc::clone(&faults);
-            Box::new(Faulty { inner, faults })
+            let (faults, unsynced) = (Arc::clone(&faults), Arc::<Unsynced>::default());
+            faults.unsynced.lock().unwrap().push(Arc::clone(&unsynced));
+            Box::new(Faulty {
+                inner,
+                faults,
+                unsynced,
+            })
         };
         File::open_through(path, cache_bytes, Box::new(wrap)).unwrap()
     }
@@ -589,13 +597,13 @@ impl StorageBackend for Faulty {
         }
         let mut before = vec![0; data.len()];
         self.inner.read(offset, &mut before)?;
-        self.faults.unsynced.lock().unwrap().push((offset, before));
+        self.unsynced.lock().unwrap().push((offset, before));
         self.inner.write(offset, data)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.faults.syncs.fetch_add(1, Ordering::Relaxed);
-        let unsynced = std::mem::take(&mut *self.faults.unsynced.lock().unwrap());
+        let unsynced = std::mem::take(&mut *self.unsynced.lock().unwrap());
         if !self.faults.full.load(Ordering::Relaxed) && self.faults.strikes() {
             let drops = *self.faults.drops.lock().unwrap();
             for (offset, before) in unsynced.iter().rev() {

@@ -42,7 +42,65 @@ impl Numbers {
     }
 }
 
-/// Anything that a commit can do, at random, in records of a few bytes and of more than half a journal.
+/// Commits anything that a commit can do, in records of a few bytes and of more than half a journal. Returns whether the
+/// journal began again.
+fn commit_anything(store: &File, numbers: &mut Numbers) -> bool {
+    let instance = numbers.below(12).to_string();
+    let key = match numbers.below(2) {
+        0 => Key::instance(&instance),
+        _ => Key::binding(&instance, &numbers.below(4).to_string()),
+    };
+    let found = store.read(std::slice::from_ref(&key)).unwrap().remove(0);
+    let revision = found.map_or(Revision::ABSENT, |record| record.revision);
+    let change = match numbers.below(5) {
+        0 => Change::Delete { key, revision },
+        1 => Change::DeleteBindings { instance },
+        _ => {
+            let length = [20, 300, 7000, 40_000][numbers.below(4) as usize];
+            Change::Put {
+                key,
+                revision,
+                body: vec![numbers.below(256) as u8; length],
+                open: numbers.below(3) == 0,
+            }
+        }
+    };
+    let before = store.writer.journal_end();
+    let outcome = store.commit(vec![change]).unwrap();
+    assert!(matches!(outcome, Outcome::Committed(_)));
+    store.writer.journal_end() < before
+}
+
+/// What is not known to be on disk may be there or not, each piece of it.
+#[test]
+fn after_loss_of_power_all_is_as_it_was() {
+    let folder = Folder::new();
+    let path = folder.file();
+    let faults = Faults::none();
+    let store = faults.open(&path, 0);
+    let mut numbers = Numbers(11);
+    let (mut full, mut lost) = (0, 0);
+    for step in 0..400 {
+        full += u64::from(commit_anything(&store, &mut numbers));
+        let left = left_by_kill(&path);
+        let files = faults.unsynced.lock().unwrap();
+        for (unsynced, path) in files.iter().zip([left.clone(), path_of(&left)]) {
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            // Latest first, since one may have been written over another.
+            for (offset, before) in unsynced.lock().unwrap().iter().rev() {
+                if step % 2 == 0 || numbers.below(2) == 0 {
+                    file.write_all_at(before, *offset).unwrap();
+                    lost += 1;
+                }
+            }
+        }
+        drop(files);
+        assert!(rows(&open(&left)) == rows(&store), "after step {step}");
+    }
+    assert!(full > 10, "the journal was full {full} times");
+    assert!(lost > 1000, "{lost} writes were lost");
+}
+
 #[test]
 fn after_kill_9_all_is_as_it_was() {
     let folder = Folder::new();
@@ -51,32 +109,7 @@ fn after_kill_9_all_is_as_it_was() {
     let mut numbers = Numbers(7);
     let mut full = 0;
     for step in 0..600 {
-        let instance = numbers.below(12).to_string();
-        let key = match numbers.below(2) {
-            0 => Key::instance(&instance),
-            _ => Key::binding(&instance, &numbers.below(4).to_string()),
-        };
-        let found = store.read(std::slice::from_ref(&key)).unwrap().remove(0);
-        let revision = found.map_or(Revision::ABSENT, |record| record.revision);
-        let change = match numbers.below(5) {
-            0 => Change::Delete { key, revision },
-            1 => Change::DeleteBindings { instance },
-            _ => {
-                let length = [20, 300, 7000, 40_000][numbers.below(4) as usize];
-                Change::Put {
-                    key,
-                    revision,
-                    body: vec![step as u8; length],
-                    open: numbers.below(3) == 0,
-                }
-            }
-        };
-        let before = store.writer.journal_end();
-        assert!(matches!(
-            store.commit(vec![change]).unwrap(),
-            Outcome::Committed(_)
-        ));
-        full += u64::from(store.writer.journal_end() < before);
+        full += u64::from(commit_anything(&store, &mut numbers));
         let left = open(&left_by_kill(&path));
         assert!(rows(&left) == rows(&store), "after step {step}");
         // Now and then, go on with what was left, or close in order.
