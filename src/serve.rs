@@ -143,6 +143,8 @@ fn run(kinds: &Kinds) -> Result<ExitCode, Refusal> {
         // Workers still hold the store: end without waiting for them. What was acknowledged is on disk.
         std::process::exit(0);
     }
+    // Threads that are about to end may hold the store longer than this one.
+    broker.close();
     log::info("stopped").send();
     Ok(match signal {
         Some(_) => ExitCode::SUCCESS,

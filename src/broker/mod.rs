@@ -142,6 +142,11 @@ impl Broker {
         self.work.stop(finish, end)
     }
 
+    /// Leaves the state in order, when nothing goes on any more.
+    pub fn close(&self) {
+        self.store.close();
+    }
+
     pub fn catalog(&self) -> &Catalog {
         self.plans.catalog()
     }

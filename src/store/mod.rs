@@ -112,6 +112,9 @@ pub trait Store: Send + Sync {
     /// commit name each key at most once.
     fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error>;
 
+    /// Leaves everything in order, when nothing more is asked of it. What was committed is durable without that.
+    fn close(&self) {}
+
     /// What and where, for the start line: `memory`, `file:brokerlet.redb`.
     fn describe(&self) -> String;
 }

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 use rustix::fs::Access;
+use rustix::process::geteuid;
 
 use super::Wrap;
 use super::tables::Applied;
@@ -92,7 +93,7 @@ pub(super) fn obstacle(path: &Path) -> Option<io::Error> {
     match may_be_made(path) {
         Ok(true) => None,
         Ok(false) => Some(io::Error::other(
-            "there is a file that is no journal; move it away",
+            "there is something else, or somebody else's; move it away",
         )),
         Err(error) => Some(error),
     }
@@ -109,12 +110,18 @@ fn may_be_made(path: &Path) -> io::Result<bool> {
         Err(error) => return Err(error),
     };
     let metadata = file.metadata()?;
-    let mut head = [0; MAGIC.len()];
-    if !metadata.is_file() || metadata.len() < head.len() as u64 {
-        return Ok(metadata.is_file() && metadata.len() == 0);
+    if !metadata.is_file() || metadata.uid() != geteuid().as_raw() {
+        return Ok(false);
     }
-    file.read_exact(&mut head)?;
-    Ok(head == *MAGIC || head == [0; MAGIC.len()])
+    let mut head = [0; MAGIC.len()];
+    match metadata.len() {
+        0 => Ok(true),
+        length if length < head.len() as u64 => Ok(false),
+        _ => {
+            file.read_exact(&mut head)?;
+            Ok(head == *MAGIC || head == [0; MAGIC.len()])
+        }
+    }
 }
 
 impl Journal {
@@ -126,9 +133,14 @@ impl Journal {
         }
         let mut id = [0; ID_BYTES];
         random::fill(&mut id)?;
+        // Never what is there already: somebody else may have it open, or it may lead elsewhere.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
-        let file = options.mode(0o600).open(path)?;
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let file = options.open(path)?;
         let identity = identity(&file.metadata()?);
         let file = wrap(FileBackend::new(file).map_err(io::Error::other)?);
         file.set_len(BYTES as u64)?;

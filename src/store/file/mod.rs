@@ -17,6 +17,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,8 +53,10 @@ struct Shared {
     journal: PathBuf,
     cache_bytes: usize,
     wrap: Wrap,
-    /// `None` where the database could not be opened again after a fault.
+    /// `None` where the database could not be opened again after a fault, and after the end.
     live: RwLock<Option<Live>>,
+    /// It is not to be opened again.
+    closed: AtomicBool,
 }
 
 /// An open database.
@@ -128,6 +131,7 @@ impl File {
             cache_bytes,
             wrap,
             live: RwLock::new(None),
+            closed: AtomicBool::new(false),
         };
         let (live, ledger) = shared.open()?;
         if created || unfinished {
@@ -176,10 +180,9 @@ impl File {
     }
 }
 
-/// Leaves one file that is complete, where it can; else the journal stays, and the next open takes it up.
 impl Drop for File {
     fn drop(&mut self) {
-        self.writer.close(&self.shared);
+        self.close();
     }
 }
 
@@ -198,6 +201,11 @@ impl Store for File {
 
     fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error> {
         self.writer.commit(&self.shared, changes)
+    }
+
+    /// Leaves one file that is complete, where it can; else the journal stays, and the next open takes it up.
+    fn close(&self) {
+        self.writer.close(&self.shared);
     }
 
     fn describe(&self) -> String {
@@ -231,7 +239,10 @@ impl Shared {
     }
 
     fn closed(&self) -> Error {
-        self.error("closed after an error, and could not be opened again yet")
+        self.error(match self.closed.load(Ordering::Acquire) {
+            true => "closed",
+            false => "closed after an error, and could not be opened again yet",
+        })
     }
 
     /// The operating system's own words where there are any: redb's later errors only say that there was an earlier one.

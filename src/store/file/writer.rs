@@ -8,6 +8,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use redb::Durability;
@@ -116,23 +117,30 @@ impl Writer {
         mend_if_broken(shared, &mut lock(&self.ledger))
     }
 
-    /// Brings everything into the database and removes the journal. Where that does not succeed, nothing is lost: the next
-    /// open finds the journal.
+    /// Brings everything into the database, removes the journal, and closes the database. Where that does not succeed,
+    /// nothing is lost: the next open finds the journal.
     pub(super) fn close(&self, shared: &Shared) {
-        let Some(journal) = lock(&self.ledger).journal.take() else {
+        let mut ledger = lock(&self.ledger);
+        shared.closed.store(true, Ordering::Release);
+        let live = shared.live.write();
+        let Some(live) = live.unwrap_or_else(PoisonError::into_inner).take() else {
             return;
         };
-        let live = shared.live();
-        let Some(live) = live.as_ref().filter(|_| shared.same_file().is_ok()) else {
-            return;
-        };
+        let journal = ledger.journal.take();
         let complete = || -> Result<(), redb::Error> {
             let mut txn = live.db.begin_write()?;
             tables::note(&txn, None)?;
             txn.set_quick_repair(true);
             Ok(txn.commit()?)
         };
-        if let Ok(Ok(())) = catch_unwind(AssertUnwindSafe(complete)) {
+        // A database that has failed is left as it is, and so is one whose file has gone.
+        let in_order = !live.disk.failed() && shared.same_file().is_ok();
+        let completed = journal.is_some()
+            && in_order
+            && matches!(catch_unwind(AssertUnwindSafe(complete)), Ok(Ok(())));
+        // redb may panic in closing, as after a panic in a commit.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(live)));
+        if let Some(journal) = journal.filter(|_| completed) {
             let _ = journal.remove();
         }
     }
@@ -293,7 +301,7 @@ fn commit_in_one(
 }
 
 fn mend_if_broken(shared: &Shared, ledger: &mut Ledger) -> Result<(), Error> {
-    if shared.usable() {
+    if shared.usable() || shared.closed.load(Ordering::Acquire) {
         return Ok(());
     }
     shared.same_file()?;

@@ -149,6 +149,32 @@ fn a_store_that_was_closed_is_one_file_that_older_versions_know() {
     assert!(body(&store, "one").is_some() && body(&store, "two").is_some());
 }
 
+#[test]
+fn a_store_that_is_closed_is_in_order_and_stays_closed() {
+    let folder = Folder::new();
+    let path = folder.file();
+    let store = open(&path);
+    commit(&store, "one");
+    store.close();
+    assert!(!path_of(&path).exists());
+    let copy = folder.0.join("copy.redb");
+    let closed = fs::read(&path).unwrap();
+    for _ in 0..2 {
+        let read = store.read(&[Key::instance("one")]).unwrap_err();
+        let written = store.commit(put("two", Revision::ABSENT, b"")).unwrap_err();
+        for error in [read, written] {
+            assert_eq!(error.message, format!("{}: closed", path.display()));
+        }
+        store.close();
+    }
+    assert!(fs::read(&path).unwrap() == closed);
+    fs::write(&copy, closed).unwrap();
+    let mut builder = Builder::new();
+    builder.set_repair_callback(|repair| repair.abort());
+    builder.open(&copy).unwrap();
+    assert!(body(&open(&copy), "one").is_some());
+}
+
 /// A store of three records, of which the file has one and the journal two.
 fn three(folder: &Folder) -> (PathBuf, Vec<u8>) {
     let path = folder.file();
@@ -297,6 +323,22 @@ fn an_old_journal_gives_way_and_another_file_stays() {
     }
     drop(store);
     assert_eq!(fs::read(path_of(&path)).unwrap(), notes);
+}
+
+/// Where others may make files, too, they learn nothing.
+#[test]
+fn what_lies_in_the_journals_place_is_not_written_to() {
+    let folder = Folder::new();
+    let path = folder.file();
+    let elsewhere = folder.0.join("elsewhere");
+    fs::write(&elsewhere, b"").unwrap();
+    symlink(&elsewhere, path_of(&path)).unwrap();
+    let store = open(&path);
+    commit(&store, "one");
+    commit(&store, "two");
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"");
+    let made = fs::symlink_metadata(path_of(&path)).unwrap();
+    assert!(made.is_file() && made.mode() & 0o777 == 0o600);
 }
 
 #[test]
