@@ -28,6 +28,19 @@ fn a_stop_lets_running_calls_finish_and_begins_no_others() {
     succeeds(broker.ended(|| broker.poll("queued")));
 }
 
+/// While the last requests are answered nothing is taken up any more: what they ask for is on record.
+#[test]
+fn what_is_asked_for_during_a_stop_is_left_to_the_next_start() {
+    let (fake, shelf, broker) = asynchronous();
+    broker.0.finish();
+    accepted(broker.provision("late", &small()));
+    broker.wait_for_threads();
+    assert_eq!(fake.calls(), []);
+    drop(broker);
+    let broker = shelf.broker(&fake);
+    succeeds(broker.ended(|| broker.poll("late")));
+}
+
 /// SIGTERM: what does not is told to come back, stays in progress, and goes on after the next start.
 #[test]
 fn a_stop_leaves_what_does_not_finish_to_the_next_start() {

@@ -90,6 +90,11 @@ impl Api {
     /// Stops the broker and waits until its last thread has let go of the store.
     pub fn close(self, finish: Instant, end: Instant) {
         assert!(self.0.stop(finish, end));
+        self.wait_for_threads();
+    }
+
+    /// Waits until no thread of the workshop is left.
+    pub fn wait_for_threads(&self) {
         let end = Instant::now() + PATIENCE;
         while Arc::strong_count(&self.0) > 1 {
             assert!(Instant::now() < end, "a thread still holds the broker");

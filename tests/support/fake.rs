@@ -148,12 +148,12 @@ impl Fake {
         self.0.lock().unwrap().asynchronous = operations.to_vec();
     }
 
-    /// So many calls may be made at once.
     /// How much time the last call had.
     pub fn left(&self) -> Duration {
         self.0.lock().unwrap().left
     }
 
+    /// So many calls may be made at once.
     pub fn set_concurrency(&self, concurrency: usize) {
         self.0.lock().unwrap().concurrency = Some(concurrency);
     }
