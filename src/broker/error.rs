@@ -187,6 +187,38 @@ impl std::error::Error for Error {}
 mod tests {
     use super::*;
 
+    /// spec: Service Broker Errors.
+    #[test]
+    fn each_kind_of_failure_has_its_status_and_its_error_code() {
+        for (failure, wanted) in [
+            (Failure::invalid("no"), (400, None)),
+            (Failure::unsupported("no"), (422, Some("NotSupported"))),
+            (Failure::failed("no"), (500, None)),
+            (Failure::unavailable("no"), (503, None)),
+            (Failure::again("no"), (503, None)),
+        ] {
+            let of = |error: Error| (error.status, error.code);
+            assert_eq!(of(Error::from_failure(failure.clone())), wanted);
+            assert_eq!(of(Error::from_update_failure(failure.clone())), wanted);
+            assert_eq!(of(Error::from_deprovision_failure(failure)), wanted);
+        }
+    }
+
+    #[test]
+    fn the_cause_is_for_the_operator_and_for_nobody_else() {
+        let failure = || Failure::failed("for the user").with_detail("the cause");
+        for error in [
+            Error::internal("for the user", "the cause"),
+            Error::from_failure(failure()),
+            Error::from_update_failure(failure()),
+            Error::from_deprovision_failure(failure()),
+        ] {
+            assert_eq!(error.detail.as_deref(), Some("the cause"));
+            let body = serde_json::to_string(&error).unwrap();
+            assert_eq!(body, r#"{"description":"for the user"}"#);
+        }
+    }
+
     #[test]
     fn an_unsupported_update_need_not_be_repeated() {
         let flags = |failure| {
