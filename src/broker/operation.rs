@@ -346,6 +346,16 @@ impl Stamp {
 mod tests {
     use super::*;
 
+    /// Of most records the last operation is such a one.
+    #[test]
+    fn of_what_a_synchronous_operation_has_not_nothing_is_written() {
+        let operation = Operation::new(Kind::Bind, State::Succeeded);
+        let text = serde_json::to_string(&operation).unwrap();
+        assert_eq!(text, r#"{"kind":"bind","state":"succeeded"}"#);
+        let read: Operation = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, operation);
+    }
+
     #[test]
     fn an_operation_without_end_has_a_deadline_that_nobody_lives_to_see() {
         let Moment(deadline) = deadline_after(Duration::MAX);
