@@ -5,7 +5,6 @@ use crate::store;
 
 use serde::Serialize;
 use std::borrow::Cow;
-use std::fmt;
 
 /// An answer that is not a success. Its body is the JSON of spec: Service Broker Errors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -174,14 +173,6 @@ impl From<store::Error> for Error {
         }
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.status, self.description)
-    }
-}
-
-impl std::error::Error for Error {}
 
 #[cfg(test)]
 mod tests {

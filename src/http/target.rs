@@ -155,7 +155,7 @@ mod tests {
         ] {
             let error = Query::parse(query).unwrap().required_ids().unwrap_err();
             assert_eq!(error.status, 400);
-            assert!(error.description.contains(missing), "{error}");
+            assert!(error.description.contains(missing), "{error:?}");
         }
     }
 

@@ -73,6 +73,6 @@ mod tests {
         }
         assert_eq!(check(None).err().map(|e| e.status), Some(400));
         let refused = check(Some("2.9")).unwrap_err();
-        assert!(refused.description.contains("2.10"), "{refused}");
+        assert!(refused.description.contains("2.10"), "{refused:?}");
     }
 }
