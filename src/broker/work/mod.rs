@@ -19,8 +19,7 @@ use job::{Entered, Job, Turn};
 pub(super) use lanes::Entry;
 use lanes::Lanes;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -51,7 +50,8 @@ struct Shared {
 struct State {
     lanes: Lanes,
     known: HashMap<Key, Known>,
-    later: BinaryHeap<Reverse<Later>>,
+    /// What pauses, by the time at which it is due, and then by number.
+    later: BTreeMap<(Instant, u64), Later>,
     /// Whether the timer has a thread.
     timed: bool,
     ticket: u64,
@@ -75,32 +75,10 @@ struct Known {
     active: bool,
 }
 
-/// An operation that pauses. Ordered by time, then by number.
+/// An operation that pauses.
 struct Later {
-    due: Instant,
-    number: u64,
     plan: Box<str>,
     entry: Entry,
-}
-
-impl PartialEq for Later {
-    fn eq(&self, other: &Later) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Later {}
-
-impl PartialOrd for Later {
-    fn partial_cmp(&self, other: &Later) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Later {
-    fn cmp(&self, other: &Later) -> std::cmp::Ordering {
-        (self.due, self.number).cmp(&(other.due, other.number))
-    }
 }
 
 /// Why there is no turn.
@@ -295,15 +273,14 @@ impl Work {
         let mut state = self.shared.lock();
         let number = state.ticket;
         state.ticket += 1;
-        state.later.push(Reverse(Later {
-            due: Instant::now() + pause,
-            number,
+        let later = Later {
             plan: plan.into(),
             entry: Entry {
                 again: true,
                 ..entry.clone()
             },
-        }));
+        };
+        state.later.insert((Instant::now() + pause, number), later);
         self.shared.tend(&mut state, &self.broker);
         drop(state);
         self.shared.timer.notify_all();
@@ -366,8 +343,8 @@ mod tests {
         }
         let mut state = work.shared.lock();
         let mut taken = Vec::new();
-        while let Some(Reverse(later)) = state.later.pop() {
-            assert!(later.entry.again && later.due >= before + Duration::from_secs(600));
+        while let Some(((due, _), later)) = state.later.pop_first() {
+            assert!(later.entry.again && due >= before + Duration::from_secs(600));
             taken.push(later.entry.operation);
         }
         assert_eq!(taken, ["a", "b", "c", "d"].map(Box::from));

@@ -5,7 +5,6 @@ use super::{Shared, State, Stop, pause};
 use crate::broker::Broker;
 use crate::log;
 
-use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
@@ -62,8 +61,8 @@ impl Shared {
     fn keep_time(&self, broker: &Weak<Broker>) {
         let mut state = self.lock();
         loop {
-            let due = match state.later.peek() {
-                Some(Reverse(later)) if self.goes_on(&state) => later.due,
+            let due = match state.later.first_key_value() {
+                Some(((due, _), _)) if self.goes_on(&state) => *due,
                 _ => break,
             };
             match due.checked_duration_since(Instant::now()) {
@@ -75,7 +74,7 @@ impl Shared {
                         .0;
                 }
                 _ => {
-                    if let Some(Reverse(later)) = state.later.pop() {
+                    if let Some((_, later)) = state.later.pop_first() {
                         state.lanes.push_again(&later.plan, later.entry);
                         Shared::hire(&mut state, &later.plan, broker);
                     }
