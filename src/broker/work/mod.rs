@@ -248,8 +248,8 @@ impl Work {
                 return Ok(Turn(Some((self, plan))));
             }
             match until.checked_duration_since(Instant::now()) {
-                Some(left) if !left.is_zero() => state = self.shared.wait(state, left),
-                _ => break NoTurn::Timeout,
+                Some(left) => state = self.shared.wait(state, left),
+                None => break NoTurn::Timeout,
             }
         };
         state.lanes.give_up(plan, ticket);
@@ -315,8 +315,8 @@ impl Shared {
                 return true;
             }
             match until.checked_duration_since(Instant::now()) {
-                Some(left) if !left.is_zero() => state = self.wait(state, left),
-                _ => return false,
+                Some(left) => state = self.wait(state, left),
+                None => return false,
             }
         }
     }

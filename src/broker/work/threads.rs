@@ -66,14 +66,14 @@ impl Shared {
                 _ => break,
             };
             match due.checked_duration_since(Instant::now()) {
-                Some(left) if !left.is_zero() => {
+                Some(left) => {
                     state = self
                         .timer
                         .wait_timeout(state, left)
                         .unwrap_or_else(PoisonError::into_inner)
                         .0;
                 }
-                _ => {
+                None => {
                     if let Some((_, later)) = state.later.pop_first() {
                         state.lanes.push_again(&later.plan, later.entry);
                         Shared::hire(&mut state, &later.plan, broker);
