@@ -324,7 +324,12 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plans::Plans;
     use super::*;
+    use crate::catalog::Catalog;
+    use crate::store::memory::Memory;
+
+    use std::time::SystemTime;
 
     fn entry(id: &str) -> Entry {
         Entry {
@@ -348,5 +353,26 @@ mod tests {
             taken.push(later.entry.operation);
         }
         assert_eq!(taken, ["a", "b", "c", "d"].map(Box::from));
+    }
+
+    /// As when there was no thread to be had for it.
+    #[test]
+    fn a_nudge_has_what_was_left_lying_taken_up() {
+        let catalog = Catalog::new(Vec::new(), SystemTime::now());
+        let plans = Plans::new(catalog, HashMap::new()).unwrap();
+        let broker = Broker::new(plans, Box::new(Memory::default()));
+        let later = Later {
+            plan: "plan".into(),
+            entry: entry("later"),
+        };
+        {
+            let mut state = broker.work.shared.lock();
+            state.lanes.push("plan", 1, entry("now"));
+            let due = Instant::now() + Duration::from_secs(3600);
+            state.later.insert((due, 0), later);
+        }
+        broker.work.nudge();
+        let state = broker.work.shared.lock();
+        assert!(state.lanes.queued().is_empty() && state.timed);
     }
 }
