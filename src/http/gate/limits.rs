@@ -1,5 +1,7 @@
 //! What a client may cost the broker: every limit of the gate.
 
+use crate::http::dispatch::MAX_BODY;
+
 use std::time::Duration;
 
 /// The limits of the gate. Each is a variable of the environment; see `config`.
@@ -37,7 +39,7 @@ impl Default for Limits {
             queue: Duration::from_secs(1),
             head: 16 * 1024,
             fields: 64,
-            body: 1024 * 1024,
+            body: MAX_BODY as usize,
             body_memory: 4 * 1024 * 1024,
             request: Duration::from_secs(10),
             silent: Duration::from_secs(10),
