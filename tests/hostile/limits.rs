@@ -58,27 +58,32 @@ fn a_head_may_have_64_fields_and_no_more() {
 }
 
 #[test]
-fn a_body_may_have_1_mib_and_no_more() {
-    let broker = setup().start();
-    let put = |id: &str, length: usize| {
-        let fields = format!("Content-Length: {length}\r\n");
-        request(
-            &format!("PUT /v2/service_instances/{id}"),
-            &fields,
-            &padded(length),
-        )
-    };
-    let mut client = Client::open(broker.address);
-    client.send(put("fits", MIB));
-    client.answer().expect(201);
-    client.send(put("large", MIB + 1));
-    is_refusal(client.last_answer(), 413);
-    broker
-        .delete(&format!(
-            "/v2/service_instances/large{}",
-            crate::support::IDS
-        ))
-        .expect(410);
+fn a_body_may_have_1_mib_or_what_is_set_and_no_more() {
+    for (setup, limit) in [
+        (setup(), MIB),
+        (setup().env("BROKER_MAX_BODY", "3MiB"), 3 * MIB),
+    ] {
+        let broker = setup.start();
+        let put = |id: &str, length: usize| {
+            let fields = format!("Content-Length: {length}\r\n");
+            request(
+                &format!("PUT /v2/service_instances/{id}"),
+                &fields,
+                &padded(length),
+            )
+        };
+        let mut client = Client::open(broker.address);
+        client.send(put("fits", limit));
+        client.answer().expect(201);
+        client.send(put("large", limit + 1));
+        is_refusal(client.last_answer(), 413);
+        broker
+            .delete(&format!(
+                "/v2/service_instances/large{}",
+                crate::support::IDS
+            ))
+            .expect(410);
+    }
 }
 
 #[test]
