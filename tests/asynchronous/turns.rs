@@ -94,6 +94,26 @@ fn a_synchronous_request_waits_for_its_turn_before_what_is_queued() {
     assert_eq!(told.len(), 3);
 }
 
+/// Nobody has to ask for it.
+#[test]
+fn what_is_queued_behind_a_synchronous_request_begins_after_it() {
+    let (fake, shelf) = (Fake::default(), Shelf::new());
+    fake.set_concurrency(1);
+    let broker = shelf.broker(&fake);
+    let (held, queued) = (fake.hold("provision"), fake.hold("provision"));
+    thread::scope(|scope| {
+        let request = scope.spawn(|| broker.provision("first", &small()));
+        held.entered();
+        fake.set_async(&Kind::ALL);
+        accepted(broker.provision("queued", &small()));
+        held.release();
+        request.join().unwrap().expect(201);
+    });
+    queued.entered();
+    queued.release();
+    succeeds(broker.ended(|| broker.poll("queued")));
+}
+
 #[test]
 fn whose_turn_does_not_come_in_time_leaves_nothing_behind() {
     let (fake, shelf, broker) = bound();

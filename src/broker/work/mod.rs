@@ -329,7 +329,20 @@ mod tests {
     use crate::catalog::Catalog;
     use crate::store::memory::Memory;
 
+    use std::thread;
     use std::time::SystemTime;
+
+    /// Longer than anything takes that is not broken.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[track_caller]
+    fn wait_until(mut done: impl FnMut() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !done() {
+            assert!(Instant::now() < end);
+            thread::yield_now();
+        }
+    }
 
     fn entry(id: &str) -> Entry {
         Entry {
@@ -374,5 +387,31 @@ mod tests {
         broker.work.nudge();
         let state = broker.work.shared.lock();
         assert!(state.lanes.queued().is_empty() && state.timed);
+    }
+
+    #[test]
+    fn who_gives_up_takes_nobody_elses_place() {
+        let (work, cancel) = (Work::new(Weak::new()), Cancel::new());
+        let turn = |until| work.turn("plan", Some(1), until, &cancel);
+        let first = turn(Instant::now()).unwrap();
+        thread::scope(|scope| {
+            let second = scope.spawn(|| turn(Instant::now() + PATIENCE).is_ok());
+            wait_until(|| work.shared.lock().ticket == 2);
+            assert_eq!(turn(Instant::now()).err(), Some(NoTurn::Timeout));
+            drop(first);
+            assert!(second.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn the_timer_ends_with_its_broker() {
+        let work = Work::new(Weak::new());
+        work.later("plan", &entry("far"), Duration::from_secs(3600));
+        work.later("plan", &entry("now"), Duration::ZERO);
+        // Once it has taken up the one, it waits for the other.
+        wait_until(|| work.shared.lock().later.len() == 1);
+        let shared = Arc::downgrade(&work.shared);
+        drop(work);
+        wait_until(|| shared.strong_count() == 0);
     }
 }
