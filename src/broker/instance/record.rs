@@ -244,3 +244,26 @@ fn keep(kept: &mut Option<Box<RawValue>>, new: Option<Map<String, Value>>) {
         *kept = json::to_raw(&Value::Object(new));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Adapters of one kind may differ in it, and a plan may get other settings.
+    #[test]
+    fn what_had_effects_once_has_some_after_an_update() {
+        let plan = json!({ "id": "p", "name": "p", "description": "P" });
+        let plan: Plan = serde_json::from_value(plan).unwrap();
+        for (before, now) in [(false, false), (false, true), (true, false), (true, true)] {
+            let instance: Instance = serde_json::from_value(json!({
+                "service_id": "s", "plan_id": "p", "organization_guid": "o", "space_guid": "sp",
+                "adapter": "fake", "effects": before,
+                "created": { "at": "2026-01-01T00:00:00Z" },
+                "operation": { "kind": "update", "state": "in progress" },
+            }))
+            .unwrap();
+            assert_eq!(instance.updated(&plan, now).effects, before || now);
+        }
+    }
+}
