@@ -123,6 +123,12 @@ impl Broker {
 mod tests {
     use super::*;
     use crate::broker::operation::{Kind, State};
+    use crate::broker::plans::Plans;
+    use crate::broker::stored::put;
+    use crate::catalog::Catalog;
+    use crate::store::memory::Memory;
+
+    use std::collections::HashMap;
 
     fn days(n: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(n * 24 * 3600)
@@ -169,5 +175,24 @@ mod tests {
         ]);
         assert_eq!(graveyard.next(days(50)).unwrap().key, key(1));
         assert_eq!(graveyard.next(days(50)).unwrap().key, key(2));
+    }
+
+    #[test]
+    fn what_was_deleted_today_is_forgotten_in_nine_days() {
+        let catalog = Catalog::new(Vec::new(), SystemTime::now());
+        let plans = Plans::new(catalog, HashMap::new()).unwrap();
+        let broker = Broker::new(plans, Box::new(Memory::default()));
+        let tombstone = Tombstone::now(Operation::new(Kind::Deprovision, State::Succeeded));
+        let put = put(key(1), Revision::ABSENT, &tombstone, true).unwrap();
+        let Ok(Some(revision)) = broker.commit(vec![put]) else {
+            panic!("not committed");
+        };
+        broker.buried(&key(1), revision);
+        let is_known = || broker.tombstone(&key(1)).unwrap().is_some();
+        let day = Duration::from_secs(24 * 3600);
+        broker.sweep(SystemTime::now() + 7 * day);
+        assert!(is_known());
+        broker.sweep(SystemTime::now() + 9 * day);
+        assert!(!is_known());
     }
 }
