@@ -2,6 +2,8 @@
 
 use super::*;
 
+use std::sync::mpsc::channel;
+
 /// spec: Deprovisioning: a delete during the creation halts it and deletes.
 #[test]
 fn a_delete_during_the_creation_cuts_it_off() {
@@ -136,10 +138,42 @@ fn a_creation_that_waits_for_its_turn_is_deleted_without_having_begun() {
         waiting["description"].as_str().unwrap().contains("turn"),
         "{waiting}"
     );
-    accepted(broker.deprovision("second", "small"));
+    let delete = accepted(broker.deprovision("second", "small"));
     fails(broker.poll_operation("second", &second));
     held.release();
     broker.ended(|| broker.poll("second")).expect(410);
     succeeds(broker.ended(|| broker.poll("first")));
+    let calls = fake.calls();
+    let [_, call] = &calls[..] else {
+        panic!("{calls:?}")
+    };
+    assert_eq!((call.operation, &*call.id), ("deprovision", "second"));
+    assert_eq!(call.run, (delete, 1));
+}
+
+/// A creation whose turn comes when it was cut off already makes room for the delete, which waits for that turn.
+#[test]
+fn a_creation_that_was_cut_off_keeps_no_turn() {
+    let (fake, shelf) = (Fake::default(), Shelf::new());
+    fake.set_async(&[Kind::Provision]);
+    fake.set_concurrency(1);
+    fake.set_timeout(Duration::from_secs(20));
+    let broker = shelf.broker(&fake);
+    let held = fake.hold("provision");
+    accepted(broker.provision("first", &small()));
+    held.entered();
+    let second = accepted(broker.provision("second", &small()));
+    let (reading, read) = channel();
+    let later = shelf.clone();
+    shelf.before_next_commit(move || {
+        // The delete is on record and reads that, but has no turn yet.
+        later.clone().before_next_read(move || {
+            later.before_next_read(move || reading.send(()).unwrap());
+            held.release();
+            read.recv_timeout(Duration::from_secs(20)).unwrap();
+        });
+    });
+    broker.deprovision("second", "small").expect(200);
+    fails(broker.poll_operation("second", &second));
     assert_eq!(fake.told(), ["provision:first", "deprovision:second"]);
 }

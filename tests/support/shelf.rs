@@ -18,8 +18,25 @@ struct Inner {
     /// How many more commits succeed, and then how many fail.
     script: Mutex<Option<(usize, usize)>>,
     panics: AtomicBool,
-    /// What happens just before the next commit.
-    interlude: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    before_commit: Interlude,
+    before_read: Interlude,
+}
+
+/// What happens before something else does, once.
+#[derive(Default)]
+struct Interlude(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Interlude {
+    fn set(&self, interlude: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap() = Some(Box::new(interlude));
+    }
+
+    fn play(&self) {
+        let interlude = self.0.lock().unwrap().take();
+        if let Some(interlude) = interlude {
+            interlude();
+        }
+    }
 }
 
 impl Shelf {
@@ -51,7 +68,12 @@ impl Shelf {
 
     /// Lets this happen just before the next commit, once everything for that was read.
     pub fn before_next_commit(&self, interlude: impl FnOnce() + Send + 'static) {
-        *self.0.interlude.lock().unwrap() = Some(Box::new(interlude));
+        self.0.before_commit.set(interlude);
+    }
+
+    /// Lets this happen just before records are read the next time.
+    pub fn before_next_read(&self, interlude: impl FnOnce() + Send + 'static) {
+        self.0.before_read.set(interlude);
     }
 
     /// Whether reading panics.
@@ -130,6 +152,7 @@ impl Handle {
 
 impl Store for Handle {
     fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Error> {
+        self.0.0.before_read.play();
         self.alive()?.read(keys)
     }
 
@@ -142,10 +165,7 @@ impl Store for Handle {
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error> {
-        let interlude = self.0.0.interlude.lock().unwrap().take();
-        if let Some(interlude) = interlude {
-            interlude();
-        }
+        self.0.0.before_commit.play();
         self.alive()?.commit(changes)
     }
 
