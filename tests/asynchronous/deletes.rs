@@ -125,6 +125,24 @@ fn a_creation_that_cannot_be_stopped_is_waited_for() {
 }
 
 #[test]
+fn a_bind_that_cannot_be_stopped_tells_the_unbind_its_state() {
+    let (fake, _, broker) = bound();
+    let held = fake.hold_stubbornly("bind");
+    accepted(broker.bind("i", "new", &bind()));
+    held.entered();
+    let operation = accepted(broker.unbind("i", "new", "small"));
+    held.release();
+    broker
+        .ended(|| broker.poll_binding_operation("i", "new", &operation))
+        .expect(410);
+    let calls = fake.calls();
+    assert_eq!(
+        (calls[1].operation, &calls[1].state),
+        ("unbind", &json!({ "granted": "new" }))
+    );
+}
+
+#[test]
 fn a_creation_that_waits_for_its_turn_is_deleted_without_having_begun() {
     let (fake, _, broker) = asynchronous();
     fake.set_concurrency(1);
