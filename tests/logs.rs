@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::Child;
 use support::connection::Connection;
-use support::{IDS, Request, Setup, USERNAME, binding, instance, merged};
+use support::{IDS, Request, Setup, USERNAME, binding, instance, merged, programs};
 
 /// One worker: it writes the line about a request before it takes the next, so that their order is known.
 fn setup() -> Setup {
@@ -181,6 +181,47 @@ fn a_failure_is_a_line_of_its_own_level_with_the_outcome_of_the_specification() 
     let requests = requests("logfmt", &printed);
     assert_eq!(requests[1]["outcome"], "RequiresApp");
     assert_eq!(requests[1]["status"], 422);
+}
+
+#[test]
+fn the_end_of_an_asynchronous_operation_is_a_line_of_its_own() {
+    let script = r#"case $1 in
+bind) echo '{"error":"full","description":"There is no room left."}'; exit 1 ;;
+*) echo '{}' ;;
+esac"#;
+    let broker = programs::shell(script, json!({ "async": true }))
+        .env("BROKER_LOG", "json")
+        .start();
+    let put = |target: String, body: Value, request_id: &str| {
+        let target = format!("{target}?accepts_incomplete=true");
+        let request = broker.request("PUT", &target).json(&body);
+        let answer = request.header("X-Vcap-Request-Id", request_id).send();
+        answer.expect(202).json()["operation"].clone()
+    };
+    let provision = put(instance("i"), programs::provision(), "vcap-1");
+    broker.wait_for_print(r#""operation":"provision""#);
+    let bind = put(binding("i", "b"), programs::bind(), "vcap-2");
+    broker.wait_for_print(r#""operation":"bind""#);
+    let (_, printed) = broker.stop();
+    let mut ends = printed.lines().map(|line| fields("json", line));
+    let mut next = || {
+        let mut end = ends.find(|line| line["event"] == "operation").unwrap();
+        end.remove("time");
+        Value::Object(end)
+    };
+    let wanted = json!({
+        "level": "info", "event": "operation", "operation": "provision",
+        "operation_id": provision, "instance_id": "i", "state": "succeeded", "attempt": 1,
+        "request_id": "vcap-1",
+    });
+    assert_eq!(next(), wanted);
+    let wanted = json!({
+        "level": "error", "event": "operation", "operation": "bind",
+        "operation_id": bind, "instance_id": "i", "binding_id": "b", "state": "failed",
+        "attempt": 1, "request_id": "vcap-2", "error": "There is no room left.",
+        "detail": "the program ended with exit status: 1; error \"full\"",
+    });
+    assert_eq!(next(), wanted);
 }
 
 /// Whoever writes the request must not write the log.
