@@ -404,6 +404,26 @@ mod tests {
     }
 
     #[test]
+    fn there_is_a_timer_while_something_pauses_and_only_one() {
+        let work = Work::new(Weak::new());
+        let timers = || Arc::strong_count(&work.shared) - 1;
+        // A timer that was begun under the lock cannot end under it.
+        let mut state = work.shared.lock();
+        work.shared.tend(&mut state, &work.broker);
+        assert_eq!(timers(), 0);
+        drop(state);
+        for id in ["a", "b"] {
+            work.later("plan", &entry(id), Duration::from_secs(3600));
+            assert_eq!(timers(), 1);
+        }
+        work.finish();
+        wait_until(|| timers() == 0);
+        let mut state = work.shared.lock();
+        work.shared.tend(&mut state, &work.broker);
+        assert_eq!(timers(), 0);
+    }
+
+    #[test]
     fn the_timer_ends_with_its_broker() {
         let work = Work::new(Weak::new());
         work.later("plan", &entry("far"), Duration::from_secs(3600));
