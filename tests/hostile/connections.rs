@@ -84,6 +84,28 @@ fn a_connection_that_becomes_idle_makes_room_for_one_that_waits() {
 }
 
 #[test]
+fn a_connection_whose_next_request_has_come_makes_no_room() {
+    for _ in 0..5 {
+        let broker = setup().env("BROKER_MAX_CONNECTIONS", "4").start();
+        let mut clients: Vec<Client> = (0..4).map(|_| Client::open(broker.address)).collect();
+        for client in &mut clients {
+            client.send(get_catalog());
+            client.answer().expect(200);
+        }
+        // All that comes meanwhile comes at once.
+        broker.signal("STOP");
+        for client in &mut clients {
+            client.send(HALF_A_HEAD);
+        }
+        let mut late = Client::open(broker.address);
+        late.send(get_catalog());
+        broker.signal("CONT");
+        clients.iter_mut().for_each(finish);
+        late.answer().expect(200);
+    }
+}
+
+#[test]
 fn idle_connections_make_room_the_longest_idle_first() {
     let broker = setup().env("BROKER_MAX_CONNECTIONS", "4").start();
     let mut idle: Vec<Client> = (0..4).map(|_| Client::open(broker.address)).collect();

@@ -1,7 +1,7 @@
 //! Wrong passwords: the 401 of more than so many a second from one address is delayed, and nobody else's.
 
 use crate::client::Client;
-use crate::{get_catalog, is_served, setup, stranger};
+use crate::{HALF_A_HEAD, get_catalog, is_served, setup, stranger};
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -61,17 +61,21 @@ fn as_many_wrong_passwords_as_allowed_are_answered_at_once() {
 
 #[test]
 fn whoever_waits_makes_room_for_others() {
-    let broker = setup()
-        .env("BROKER_LOGIN_RATE", "1")
-        .env("BROKER_MAX_CONNECTIONS", "4")
-        .env("BROKER_QUEUE_TIMEOUT", "60s")
-        .start();
-    let mut guessing = guesses(HERE, broker.address, 12);
-    is_served(broker.address);
-    for client in &mut guessing {
-        // One whose request was not seen yet has made room without an answer.
-        if let Some(answer) = client.next(false) {
-            answer.expect(401);
+    // Also who has sent more by then.
+    for more in ["", HALF_A_HEAD] {
+        let broker = setup()
+            .env("BROKER_LOGIN_RATE", "1")
+            .env("BROKER_MAX_CONNECTIONS", "4")
+            .env("BROKER_QUEUE_TIMEOUT", "60s")
+            .start();
+        let mut guessing = guesses(HERE, broker.address, 12);
+        guessing.iter_mut().for_each(|client| client.send(more));
+        is_served(broker.address);
+        for client in &mut guessing {
+            // One whose request was not seen yet has made room without an answer.
+            if let Some(answer) = client.next(false) {
+                answer.expect(401);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Who may come in: connections that wait for their turn, those that are served, and those that take their leave.
 
+use rustix::net::{RecvFlags, recv};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -25,6 +26,8 @@ pub struct Visit {
     pub peer: IpAddr,
     /// Since when, on the clock of [`Admission`], the connection could be closed without harm; 0 while it could not.
     resting: AtomicU64,
+    /// It rests because it is made to wait, and may leave whatever has come since.
+    held_up: AtomicBool,
     asked_to_leave: Mutex<bool>,
     asked: Condvar,
 }
@@ -178,6 +181,7 @@ impl Admission {
                     stream: next.stream,
                     peer: next.peer,
                     resting: AtomicU64::new(self.now()),
+                    held_up: AtomicBool::new(false),
                     asked_to_leave: Mutex::new(false),
                     asked: Condvar::new(),
                 });
@@ -225,10 +229,19 @@ impl Admission {
     /// Marks a connection as one that could be closed without harm, from now on. It is so at once, if the gate stops, or if
     /// somebody waits for a place and this client has been `served` already.
     pub fn rest(&self, visit: &Visit, served: bool) {
-        visit.resting.store(self.now(), Ordering::SeqCst);
-        if self.is_stopping() || (served && self.wants_room()) {
+        let now = self.now();
+        visit.resting.store(now, Ordering::SeqCst);
+        if self.is_stopping() {
             visit.ask_to_leave();
+        } else if served && self.wants_room() {
+            visit.makes_room(now);
         }
+    }
+
+    /// The same for a client that is made to wait.
+    pub fn hold_up(&self, visit: &Visit) {
+        visit.held_up.store(true, Ordering::SeqCst);
+        self.rest(visit, true);
     }
 
     /// The loop of the doorkeeper: `refuse` gets each connection that has waited too long, answers without waiting, and
@@ -318,11 +331,11 @@ impl Inside {
             let since = visit.resting.load(Ordering::SeqCst);
             (since > 0 && !visit.is_asked_to_leave()).then_some((since, visit))
         });
-        let longest = resting.min_by_key(|(since, _)| *since);
-        longest.is_some_and(|(_, visit)| {
-            visit.ask_to_leave();
-            true
-        })
+        let mut resting: Vec<_> = resting.collect();
+        resting.sort_unstable_by_key(|(since, _)| *since);
+        resting
+            .into_iter()
+            .any(|(since, visit)| visit.makes_room(since))
     }
 
     /// Goes on reading, for a moment, what a client sends.
@@ -360,6 +373,27 @@ impl Visit {
     /// From now on the connection must not be closed without an answer.
     pub fn work(&self) {
         self.resting.store(0, Ordering::SeqCst);
+        self.held_up.store(false, Ordering::SeqCst);
+    }
+
+    /// Asks the connection to leave, unless the client has begun a request. Whoever serves it says so before it reads what
+    /// has come. Whether it leaves; `since` is when it began to rest.
+    fn makes_room(&self, since: u64) -> bool {
+        let leaves = (self.held_up.load(Ordering::SeqCst) || !self.has_begun())
+            && self
+                .resting
+                .compare_exchange(since, 0, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok();
+        if leaves {
+            self.ask_to_leave();
+        }
+        leaves
+    }
+
+    /// Something has come that was not read yet.
+    pub fn has_begun(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(recv(&self.stream, &mut [0u8; 1], flags), Ok((1.., _)))
     }
 
     pub fn is_asked_to_leave(&self) -> bool {

@@ -78,7 +78,11 @@ impl<'g> Connection<'g> {
         loop {
             if begun.is_none() && !self.receiver.has_more() {
                 self.gate.admission.rest(self.visit, served);
-                match self.receiver.wait(Instant::now() + patience) {
+                let visit = self.visit;
+                match self
+                    .receiver
+                    .wait(Instant::now() + patience, || visit.work())
+                {
                     Arrival::Request => {}
                     Arrival::End | Arrival::Nothing => return false,
                 }
@@ -139,7 +143,7 @@ impl<'g> Connection<'g> {
         if reply.status == 401 && request.authenticates {
             let delay = self.gate.throttle.failed(request.client, Instant::now());
             if !delay.is_zero() {
-                self.gate.admission.rest(self.visit, true);
+                self.gate.admission.hold_up(self.visit);
                 self.visit.pause(delay);
                 self.visit.work();
             }
@@ -180,7 +184,7 @@ impl<'g> Connection<'g> {
                 None => Instant::now() + CHECK,
                 Some(since) => since + self.gate.limits.idle,
             };
-            match self.receiver.wait(patience) {
+            match self.receiver.wait(patience, || direct.has_begun_another()) {
                 Arrival::Request => {}
                 Arrival::End => ended = true,
                 Arrival::Nothing if answered.is_some() => return Ok(Next::Close { linger: false }),

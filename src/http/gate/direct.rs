@@ -37,6 +37,8 @@ struct Inside {
     line: Option<Line>,
     /// The connection's thread waits here, and not for the client.
     awaited: bool,
+    /// The client has begun another request.
+    begun: bool,
     /// Kept from one answer to the next.
     answer: Vec<u8>,
 }
@@ -99,6 +101,7 @@ impl Direct {
             let mut inside = self.inside();
             inside.state = State::Owed;
             inside.form = form;
+            inside.begun = false;
         }
         match line.send(request, self.clone()) {
             Ok(()) => self.deposit(line),
@@ -143,6 +146,12 @@ impl Direct {
                 None
             }
         }
+    }
+
+    /// The connection must not be closed for others any more, also when the request is answered.
+    pub fn has_begun_another(&self) {
+        self.inside().begun = true;
+        self.visit.work();
     }
 
     /// Waits until it is known what has become of the request. Every now and then, after `check`, it makes sure that
@@ -236,6 +245,7 @@ impl Outlet for Direct {
             inside.answer = answer;
             match (inside.awaited, goes_on) {
                 (true, _) => self.changed.notify_one(),
+                (false, true) if inside.begun => {}
                 (false, true) => self.gate.admission.rest(&self.visit, true),
                 (false, false) => drop(self.visit.stream.shutdown(Shutdown::Read)),
             }

@@ -242,7 +242,7 @@ impl Shared {
         mut socket: Socket<'_>,
     ) -> bool {
         socket.set_deadline(Instant::now() + self.limits.silent);
-        if !matches!(socket.peek(), Ok(true)) {
+        if socket.wait().is_err() || !visit.has_begun() {
             return false;
         }
         visit.work();

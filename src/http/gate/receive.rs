@@ -97,15 +97,23 @@ impl<'g> Receiver<'g> {
         }
     }
 
-    /// Waits for the first byte of a request.
-    pub fn wait(&mut self, deadline: Instant) -> Arrival {
-        self.client.set_deadline(deadline);
+    /// Waits for the first bytes of a request. Before they are read, and so nobody can see any more that something has come,
+    /// `begun` is told.
+    pub fn wait(&mut self, deadline: Instant, begun: impl FnOnce()) -> Arrival {
         if !self.buffer.is_empty() {
+            begun();
             return Arrival::Request;
         }
-        match self.buffer.read(&mut self.client, self.gate.limits.head) {
+        self.client.set_deadline(deadline);
+        match self.client.wait() {
+            Ok(()) => begun(),
+            Err(error) if error.kind() == ErrorKind::TimedOut => return Arrival::Nothing,
+            Err(_) => return Arrival::End,
+        }
+        let limits = &self.gate.limits;
+        self.client.set_deadline(Instant::now() + limits.request);
+        match self.buffer.read(&mut self.client, limits.head) {
             Ok(1..) => Arrival::Request,
-            Err(error) if error.kind() == ErrorKind::TimedOut => Arrival::Nothing,
             _ => Arrival::End,
         }
     }

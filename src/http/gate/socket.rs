@@ -1,5 +1,7 @@
 //! A client's socket under a deadline.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -30,10 +32,21 @@ impl<'s> Socket<'s> {
         self.deadline = deadline;
     }
 
-    /// Waits for a first byte, which stays where it is. False at the end of the stream.
-    #[cfg(feature = "tls")]
-    pub fn peek(&mut self) -> io::Result<bool> {
-        self.read_with(|stream| Ok(stream.peek(&mut [0])? > 0))
+    /// Waits until there is something to read, or the stream has ended.
+    pub fn wait(&mut self) -> io::Result<()> {
+        loop {
+            let left = self
+                .deadline
+                .checked_duration_since(Instant::now())
+                .ok_or(ErrorKind::TimedOut)?;
+            // What is longer than the system can say is waited for in pieces.
+            let left = Timespec::try_from(left).ok();
+            let mut stream = [PollFd::new(self.stream, PollFlags::IN)];
+            match poll(&mut stream, left.as_ref()) {
+                Ok(0) | Err(Errno::INTR) => {}
+                result => return result.map(drop).map_err(io::Error::from),
+            }
+        }
     }
 
     fn read_with<T>(&mut self, mut read: impl FnMut(&TcpStream) -> io::Result<T>) -> io::Result<T> {

@@ -37,6 +37,19 @@ impl Transport<'_> {
         }
     }
 
+    /// Waits until there is something to read, or the stream has ended.
+    pub fn wait(&mut self) -> io::Result<()> {
+        match self {
+            Transport::Plain(socket) => socket.wait(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => match stream.conn.process_new_packets() {
+                Ok(state) if state.plaintext_bytes_to_read() == 0 => stream.sock.wait(),
+                // What was received before, or a fault that reading tells.
+                _ => Ok(()),
+            },
+        }
+    }
+
     /// Says that nothing more will be written, where the protocol has a word for it.
     pub fn close(&mut self) {
         match self {
