@@ -23,9 +23,11 @@ fn a_temporary_failure_is_tried_again() {
     for (operation, request, poll, status) in OPERATIONS {
         let (fake, _, broker) = ready_for(operation);
         fake.fail(operation, Failure::again("the lock is held"));
+        let begun = Instant::now();
         let id = accepted(request(&broker));
         let held = fake.hold(operation);
         held.entered();
+        assert!(begun.elapsed() >= Duration::from_millis(500), "{operation}");
         let told = poll(&broker).expect(200);
         assert_eq!(
             told,
