@@ -25,8 +25,8 @@ use redb::backends::FileBackend;
 use rustix::fs::Access;
 use rustix::process::geteuid;
 
-use super::Wrap;
 use super::tables::Applied;
+use super::{Identity, Wrap, identity, sync_folder};
 use crate::random;
 
 /// The whole file. What it costs is space, and the time in which redb takes over what it holds, some milliseconds. In the
@@ -47,7 +47,7 @@ pub(super) type Id = [u8; ID_BYTES];
 pub(super) struct Journal {
     file: Box<dyn StorageBackend>,
     path: PathBuf,
-    identity: (u64, u64),
+    identity: Identity,
     id: Id,
     /// The number of the last entry.
     last: u64,
@@ -152,9 +152,7 @@ impl Journal {
         head[MAGIC.len()..][..ID_BYTES].copy_from_slice(&id);
         file.write(0, &head)?;
         file.sync_data()?;
-        if let Some(folder) = path.parent() {
-            fs::File::open(folder)?.sync_all()?;
-        }
+        sync_folder(path)?;
         Ok(Journal {
             file,
             path: path.to_owned(),
@@ -205,7 +203,7 @@ impl Journal {
     /// Whether the entry can be appended. If not, a durable transaction of redb has to take over; then
     /// [`Journal::begin_again`].
     pub(super) fn takes(&self, entry: &Entry) -> bool {
-        !self.torn && entry.padded() <= BYTES - self.end && self.is_in_its_place()
+        entry.padded() <= BYTES - self.end && self.is_in_its_place()
     }
 
     /// Returns when the entry is on disk.
@@ -225,8 +223,7 @@ impl Journal {
     /// fails.
     pub(super) fn mend(&mut self) -> io::Result<()> {
         if self.torn {
-            let room = HEAD.min(BYTES - self.end);
-            self.file.write(self.end as u64, &[0; HEAD][..room])?;
+            self.file.write(self.end as u64, &[0; HEAD])?;
             self.file.sync_data()?;
             self.torn = false;
         }
@@ -259,10 +256,6 @@ impl Journal {
     }
 }
 
-fn identity(metadata: &fs::Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
 /// A journal as it was found.
 pub(super) struct Content {
     bytes: Vec<u8>,
@@ -285,7 +278,7 @@ impl Content {
     }
 }
 
-type Opened = (Box<dyn StorageBackend>, (u64, u64), Vec<u8>);
+type Opened = (Box<dyn StorageBackend>, Identity, Vec<u8>);
 
 fn read(path: &Path, wrap: &Wrap, id: &Id) -> Result<Opened, Unusable> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;

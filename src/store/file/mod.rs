@@ -135,7 +135,7 @@ impl File {
         };
         let (live, ledger) = shared.open()?;
         if created || unfinished {
-            shared.sync_folder().map_err(unusable)?;
+            sync_folder(&shared.path).map_err(unusable)?;
         }
         if ledger.journal.is_none() {
             warnings.extend(shared.slow_without_journal());
@@ -392,7 +392,6 @@ impl Shared {
     /// Refuses to go on where the file was removed or replaced behind our back: what is written then would be gone
     /// with the process.
     fn same_file(&self) -> Result<(), Error> {
-        let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
         let ours = self.file.metadata().map(|metadata| identity(&metadata));
         match (fs::metadata(&self.path), ours) {
             (Ok(found), Ok(ours)) if identity(&found) == ours => Ok(()),
@@ -407,13 +406,20 @@ impl Shared {
             }
         }
     }
+}
 
-    /// Makes the name of a new file durable.
-    fn sync_folder(&self) -> io::Result<()> {
-        match self.path.parent() {
-            Some(folder) => fs::File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
+/// Which file it is, whatever its name is now: device and number.
+type Identity = (u64, u64);
+
+fn identity(metadata: &fs::Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Makes the name of a new file durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) => fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
     }
 }
 

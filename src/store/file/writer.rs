@@ -11,10 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use redb::Durability;
+use redb::{Durability, WriteTransaction};
 
 use super::journal::{Entry, Journal};
-use super::tables::{self, Batch, Revisions};
+use super::tables::{self, Applied, Batch, Revisions};
 use super::{Live, Shared};
 use crate::store::{Change, Error, Outcome};
 
@@ -127,12 +127,7 @@ impl Writer {
             return;
         };
         let journal = ledger.journal.take();
-        let complete = || -> Result<(), redb::Error> {
-            let mut txn = live.db.begin_write()?;
-            tables::note(&txn, None)?;
-            txn.set_quick_repair(true);
-            Ok(txn.commit()?)
-        };
+        let complete = || take_over(live.db.begin_write()?, None);
         // A database that has failed is left as it is, and so is one whose file has gone.
         let in_order = !live.disk.failed() && shared.same_file().is_ok();
         let completed = journal.is_some()
@@ -290,14 +285,20 @@ fn commit_in_one(
                 // must stay as it is.
                 Some(journal) => Some(journal).filter(Journal::is_in_its_place),
             };
-            tables::note(&txn, journal.as_ref().map(Journal::all))?;
-            // So that opening needs no walk through the file after kill -9. Takes two fdatasyncs instead of one.
-            txn.set_quick_repair(true);
-            txn.commit()?;
+            take_over(txn, journal.as_ref().map(Journal::all))?;
             ledger.journal = journal.map(Journal::begin_again);
         }
     }
     Ok(())
+}
+
+/// Makes all that the journal has, and this transaction, durable in the database. `applied` is what it needs of the journal
+/// from then on.
+fn take_over(mut txn: WriteTransaction, applied: Option<Applied>) -> Result<(), redb::Error> {
+    tables::note(&txn, applied)?;
+    // So that opening needs no walk through the file after kill -9. Takes two fdatasyncs instead of one.
+    txn.set_quick_repair(true);
+    Ok(txn.commit()?)
 }
 
 fn mend_if_broken(shared: &Shared, ledger: &mut Ledger) -> Result<(), Error> {
