@@ -155,8 +155,13 @@ impl Admission {
     }
 
     /// Whether connections should end after their next answer: the gate stops, or somebody waits for a place.
-    pub fn wants_room(&self) -> bool {
+    fn wants_room(&self) -> bool {
         self.stopping.load(Ordering::SeqCst) || self.crowd.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether a connection may go on after its next answer.
+    pub fn lets_stay(&self, visit: &Visit) -> bool {
+        !self.wants_room() && !visit.is_asked_to_leave()
     }
 
     /// Makes room, as when there are no descriptors left. Whether there was any to make.

@@ -28,8 +28,28 @@ impl Persistence {
     }
 }
 
+/// Up to this size the body of an answer is copied behind its head, and kept in memory until the next.
+pub const KEPT: usize = 8 * 1024;
+
+/// Renders an answer into `out`, and returns what of its body was not copied there, to be sent behind it.
+pub fn render<'r>(
+    reply: &'r Reply,
+    connection: Persistence,
+    bodiless: bool,
+    out: &mut Vec<u8>,
+) -> &'r [u8] {
+    out.clear();
+    head(reply, connection, out);
+    let body = reply.sent_body(bodiless);
+    if body.len() > KEPT {
+        return body;
+    }
+    out.extend_from_slice(body);
+    &[]
+}
+
 /// Appends the head of an answer, its empty line included.
-pub fn head(reply: &Reply, connection: Persistence, out: &mut Vec<u8>) {
+fn head(reply: &Reply, connection: Persistence, out: &mut Vec<u8>) {
     let date = httpdate::HttpDate::from(SystemTime::now());
     let status = reply.status;
     // Writing to a vector does not fail.

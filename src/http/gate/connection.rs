@@ -4,7 +4,7 @@
 use super::Shared;
 use super::admission::Visit;
 use super::answer::{self, Persistence};
-use super::direct::{Direct, Form, KEPT, Outcome};
+use super::direct::{Direct, Form, Outcome};
 use super::lines::CHECK;
 use super::receive::{Arrival, End, Receiver, Request};
 use super::transport::Transport;
@@ -148,9 +148,7 @@ impl<'g> Connection<'g> {
                 self.visit.work();
             }
         }
-        let stays = request.keep_alive
-            && !self.gate.admission.wants_room()
-            && !self.visit.is_asked_to_leave();
+        let stays = request.keep_alive && self.gate.admission.lets_stay(self.visit);
         match self.send(
             &reply,
             Persistence::of(stays, request.form.old),
@@ -231,18 +229,11 @@ impl<'g> Connection<'g> {
         connection: Persistence,
         bodiless: bool,
     ) -> std::io::Result<()> {
-        let body = reply.sent_body(bodiless);
-        self.answer.clear();
-        answer::head(reply, connection, &mut self.answer);
+        let rest = answer::render(reply, connection, bodiless, &mut self.answer);
         let client = &mut self.receiver.client;
         client.set_deadline(Instant::now() + self.gate.limits.answer);
-        if body.len() <= KEPT {
-            self.answer.extend_from_slice(body);
-            client.write_all(&self.answer)?;
-        } else {
-            client.write_all(&self.answer)?;
-            client.write_all(body)?;
-        }
+        client.write_all(&self.answer)?;
+        client.write_all(rest)?;
         client.flush()
     }
 

@@ -7,7 +7,7 @@
 
 use super::Shared;
 use super::admission::Visit;
-use super::answer::{self, Persistence};
+use super::answer::{self, KEPT, Persistence};
 use super::lines::Line;
 use crate::http::reply::Reply;
 use crate::http::tray::Outlet;
@@ -76,9 +76,6 @@ pub struct Form {
     /// Without a body, though it is declared.
     pub bodiless: bool,
 }
-
-/// Up to this size the body of an answer is copied behind its head, and kept in memory until the next.
-pub const KEPT: usize = 8 * 1024;
 
 impl Direct {
     pub fn new(gate: Arc<Shared>, visit: Arc<Visit>) -> Direct {
@@ -193,13 +190,9 @@ impl Direct {
 
     /// Sends what the socket takes at once.
     fn send(&self, reply: &Reply, form: Form, answer: &mut Vec<u8>) -> Outcome {
-        let stays = !self.gate.admission.wants_room() && !self.visit.is_asked_to_leave();
-        let mut body = reply.sent_body(form.bodiless);
-        answer.clear();
-        answer::head(reply, Persistence::of(stays, form.old), answer);
-        if body.len() <= KEPT {
-            answer.extend_from_slice(take(&mut body));
-        }
+        let stays = self.gate.admission.lets_stay(&self.visit);
+        let connection = Persistence::of(stays, form.old);
+        let body = answer::render(reply, connection, form.bodiless, answer);
         let parts = [&answer[..], body].map(IoSlice::new);
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = loop {

@@ -49,20 +49,6 @@ impl<'s> Socket<'s> {
         }
     }
 
-    fn read_with<T>(&mut self, mut read: impl FnMut(&TcpStream) -> io::Result<T>) -> io::Result<T> {
-        let stream = self.stream;
-        loop {
-            self.within(
-                |socket| &mut socket.read_timeout,
-                |timeout| stream.set_read_timeout(Some(timeout)),
-            )?;
-            match read(stream) {
-                Err(error) if is_again(&error) => {}
-                result => return result,
-            }
-        }
-    }
-
     /// Sees to it that the next call does not outlast the deadline by much.
     fn within(
         &mut self,
@@ -94,7 +80,17 @@ fn is_again(error: &io::Error) -> bool {
 
 impl Read for Socket<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.read_with(|mut stream| stream.read(buffer))
+        let mut stream = self.stream;
+        loop {
+            self.within(
+                |socket| &mut socket.read_timeout,
+                |timeout| stream.set_read_timeout(Some(timeout)),
+            )?;
+            match stream.read(buffer) {
+                Err(error) if is_again(&error) => {}
+                result => return result,
+            }
+        }
     }
 }
 
