@@ -803,7 +803,7 @@ esac"#;
     let broker = shell(script, json!({ "async": true })).start();
     let target = instance("i-1");
     broker.put(&incomplete(&target), &provision()).expect(202);
-    wait_for_file(&broker, "self");
+    broker.wait_for_file("self");
     broker
         .delete(&format!("{target}{IDS}&accepts_incomplete=true"))
         .expect(202);
@@ -817,18 +817,6 @@ esac"#;
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     panic!("not deleted: {}", poll(&broker, &target));
-}
-
-/// Waits until a program has written a line into a file.
-fn wait_for_file(broker: &Broker, name: &str) {
-    for _ in 0..4000 {
-        let path = broker.folder.path().join(name);
-        if std::fs::read_to_string(path).is_ok_and(|text| text.ends_with('\n')) {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    panic!("{name} was not written");
 }
 
 #[test]
@@ -892,7 +880,7 @@ fn programs_that_hang_starve_nobody() {
             "in progress"
         );
     }
-    wait_for_file(&broker, "children");
+    broker.wait_for_file("children");
     assert!(
         broker.written("children").lines().count() <= 2,
         "no more than the plan's concurrency"
@@ -912,7 +900,7 @@ echo '{"dashboard_url": "https://x.example.com"}'"#;
         .start();
     let target = instance("i-1");
     broker.put(&incomplete(&target), &provision()).expect(202);
-    wait_for_file(&broker, "self");
+    broker.wait_for_file("self");
     let folder = broker.kill();
     let catalog = folder.path().join("catalog.json");
     let broker = Setup::in_folder(folder)
@@ -955,7 +943,7 @@ echo '{}'"#;
         .start();
     let target = instance("i-1");
     broker.put(&incomplete(&target), &provision()).expect(202);
-    wait_for_file(&broker, "self");
+    broker.wait_for_file("self");
     let (folder, first) = (broker.folder.clone(), broker.written("self"));
     let (status, printed) = broker.stop();
     assert!(status.success(), "{printed}");
@@ -980,7 +968,7 @@ fn no_program_outlives_a_broker_that_stops() {
     broker
         .put(&incomplete(&instance("i-1")), &provision())
         .expect(202);
-    wait_for_file(&broker, "self");
+    broker.wait_for_file("self");
     let program = broker.written("self");
     let (status, printed) = broker.stop();
     assert!(status.success(), "{printed}");

@@ -93,13 +93,11 @@ fn a_client_that_has_finished_sending_gets_its_answers() {
 
 /// A broker whose program works on each provision until there is a file `go`, and a client that waits for that.
 fn working() -> (Broker, Client) {
-    let script = "touch started; while [ ! -e go ]; do sleep 0.01; done; echo '{}'";
+    let script = "echo >started; while [ ! -e go ]; do sleep 0.01; done; echo '{}'";
     let broker = programs::shell(script, json!({})).start();
     let mut client = Client::open(broker.address);
     client.send(slow("slow"));
-    while !broker.folder.path().join("started").exists() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    broker.wait_for_file("started");
     (broker, client)
 }
 

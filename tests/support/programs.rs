@@ -75,6 +75,19 @@ pub fn program(content: &str, settings: Value) -> Setup {
 }
 
 impl Broker {
+    /// Waits until a program has written a line into a file beside itself.
+    #[track_caller]
+    pub fn wait_for_file(&self, name: &str) {
+        for _ in 0..4000 {
+            let path = self.folder.path().join(name);
+            if std::fs::read_to_string(path).is_ok_and(|text| text.ends_with('\n')) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        panic!("{name} was not written");
+    }
+
     /// What a program has written into a file beside itself.
     pub fn written(&self, name: &str) -> String {
         std::fs::read_to_string(self.folder.path().join(name)).unwrap()
