@@ -390,10 +390,20 @@ fn manual_waits_for_a_person() {
     let told: Value = serde_json::from_slice(&std::fs::read(todo.join(&name)).unwrap()).unwrap();
     assert_eq!(told["instance_id"], "i-1");
     assert_eq!(told["parameters"], json!({ "size": "big" }));
-    let polled = broker
-        .get(&format!("{target}/last_operation"))
-        .expect(200)
-        .json();
+    let poll = || {
+        let polled = broker.get(&format!("{target}/last_operation"));
+        polled.expect(200).json()
+    };
+    // The program tells of it after it has written the ticket.
+    let untold = |polled: &Value| polled["description"] == "It is waiting for its turn.";
+    let mut polled = poll();
+    for _ in 0..4000 {
+        if !untold(&polled) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        polled = poll();
+    }
     assert_eq!(polled["state"], "in progress");
     assert_eq!(polled["description"], "Waiting for an operator (0 min)");
     // A slip of the pen is no failure.
