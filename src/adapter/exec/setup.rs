@@ -10,6 +10,7 @@ use crate::json;
 
 use rustix::fs::{Access, access};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -47,7 +48,10 @@ enum Variable {
 }
 
 enum Piece {
+    /// Stands in the catalog file: not a secret.
     Literal(String),
+    /// Of the broker's environment.
+    Secret(String),
     /// Read anew for each call.
     File(PathBuf),
 }
@@ -110,11 +114,7 @@ impl Setup {
         for (name, variable) in &self.variables {
             let value = match variable {
                 Variable::Inherited(value) => value.clone(),
-                Variable::Pieces(pieces) => {
-                    let value = render(pieces, &mut mask)?;
-                    mask.add(&String::from_utf8_lossy(&value));
-                    OsString::from_vec(value)
-                }
+                Variable::Pieces(pieces) => OsString::from_vec(render(pieces, &mut mask)?),
             };
             variables.push((name.clone(), value));
         }
@@ -122,17 +122,24 @@ impl Setup {
     }
 }
 
+/// The value. The mask gets each secret in it, and the whole of what holds one, as a URL with its password.
 fn render(pieces: &[Piece], mask: &mut Mask) -> Result<Vec<u8>, String> {
-    let mut value = Vec::new();
+    let (mut value, mut is_secret) = (Vec::new(), false);
     for piece in pieces {
-        match piece {
-            Piece::Literal(text) => value.extend_from_slice(text.as_bytes()),
-            Piece::File(path) => {
-                let content = read_secret(path)?;
-                mask.add(&String::from_utf8_lossy(&content));
-                value.extend_from_slice(&content);
+        let secret = match piece {
+            Piece::Literal(text) => {
+                value.extend_from_slice(text.as_bytes());
+                continue;
             }
-        }
+            Piece::Secret(text) => Cow::Borrowed(text.as_bytes()),
+            Piece::File(path) => Cow::Owned(read_secret(path)?),
+        };
+        mask.add(&String::from_utf8_lossy(&secret));
+        value.extend_from_slice(&secret);
+        is_secret = true;
+    }
+    if is_secret {
+        mask.add(&String::from_utf8_lossy(&value));
     }
     Ok(value)
 }
@@ -316,7 +323,7 @@ fn read_pieces(text: &str, folder: &Path, settings: &Settings<'_>) -> Result<Vec
             Token::Literal(text) => Piece::Literal(text.to_owned()),
             Token::Expression(name) => read_expression(name, folder, settings)?,
         };
-        if matches!(&piece, Piece::Literal(text) if text.contains('\0')) {
+        if matches!(&piece, Piece::Literal(text) | Piece::Secret(text) if text.contains('\0')) {
             return Err("holds a zero byte, which no variable can".to_owned());
         }
         pieces.push(piece);
@@ -326,7 +333,7 @@ fn read_pieces(text: &str, folder: &Path, settings: &Settings<'_>) -> Result<Vec
 
 fn read_expression(name: &str, folder: &Path, settings: &Settings<'_>) -> Result<Piece, String> {
     if let Some(variable) = name.strip_prefix("env:") {
-        return env_value(variable, settings.environment()).map(Piece::Literal);
+        return env_value(variable, settings.environment()).map(Piece::Secret);
     }
     if let Some(file) = name.strip_prefix("file:") {
         if file.is_empty() {
