@@ -8,7 +8,7 @@ use super::pieces;
 
 use brokerlet::adapter::exec::mask::Mask;
 use brokerlet::adapter::exec::messages::Messages;
-use brokerlet::adapter::exec::protocol::{Answer, MAX_OUTPUT, Output};
+use brokerlet::adapter::exec::protocol::{Answer, Fault, MAX_OUTPUT, Output};
 use brokerlet::json::MAX_DEPTH;
 use serde_json::Value;
 use std::cell::RefCell;
@@ -30,7 +30,7 @@ pub fn run(input: &[u8]) {
 struct Reading {
     progress: Vec<String>,
     result: Option<&'static str>,
-    fault: Option<String>,
+    fault: Option<Fault>,
 }
 
 fn output(input: &[u8]) {
@@ -39,14 +39,19 @@ fn output(input: &[u8]) {
         let pieces: Vec<&[u8]> = pieces(input, sizes).collect();
         assert_eq!(read(&pieces), whole);
     }
-    let texts = whole.progress.iter().chain(&whole.fault);
+    let fault = whole.fault.iter();
+    let faults = fault.flat_map(|fault| [&fault.told, &fault.detail]);
+    let texts = whole.progress.iter().chain(faults);
     texts.for_each(|text| for_people(text));
     match expected(input) {
         Some(result) => assert_eq!((whole.result, whole.fault), (Some(result), None)),
         None => {
             let fault = whole.fault.expect("taken for an output as it should be");
             for value in values(input) {
-                assert!(!fault.contains(&value), "{fault} quotes {value}");
+                assert!(!fault.detail.contains(&value), "{fault:?} quotes {value}");
+            }
+            for key in keys(input) {
+                assert!(!fault.told.contains(&key), "{fault:?} quotes {key}");
             }
         }
     }
@@ -99,17 +104,33 @@ fn for_people(text: &str) {
     assert!(text.len() <= LONGEST_TEXT, "{text:?}");
 }
 
-/// A second reading, of the output as a whole: its one result, if nothing is wrong with any line.
+/// The values of an output, each of which ends with a line; `None` at the first that is none.
+fn values_of(input: &[u8]) -> impl Iterator<Item = Option<Value>> {
+    let mut rest = Some(input);
+    std::iter::from_fn(move || {
+        let text = rest?.trim_ascii_start();
+        if text.is_empty() {
+            return None;
+        }
+        let ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let mut ends = ends.map(|(at, _)| at).chain([text.len()]);
+        // What is an object is one from its first line on; everything else is on one line.
+        let most = if text[0] == b'{' { usize::MAX } else { 1 };
+        let read = |at: usize| Some((serde_json::from_slice(&text[..at]).ok()?, at));
+        let found = ends.by_ref().take(most).find_map(read);
+        rest = found.as_ref().map(|(_, at): &(Value, usize)| &text[*at..]);
+        Some(found.map(|(value, _)| value))
+    })
+}
+
+/// A second reading, of the output as a whole: its one result, if nothing is wrong with any of it.
 fn expected(input: &[u8]) -> Option<&'static str> {
     if input.len() > MAX_OUTPUT {
         return None;
     }
     let mut result = None;
-    for line in input.split(|byte| *byte == b'\n') {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let value: Value = serde_json::from_slice(line).ok()?;
+    for value in values_of(input) {
+        let value = value?;
         if depth(&value) > MAX_DEPTH {
             return None;
         }
@@ -167,7 +188,7 @@ fn depth(value: &Value) -> usize {
     1 + inner.unwrap_or(0)
 }
 
-/// The texts that lines return as values, but for those that are keys of a line too, or too short to tell anything.
+/// The texts that an output returns as values, but for those that are keys of a line too, or too short to tell anything.
 fn values(input: &[u8]) -> Vec<String> {
     fn collect(value: &Value, texts: &mut Vec<String>) {
         match value {
@@ -177,25 +198,28 @@ fn values(input: &[u8]) -> Vec<String> {
             _ => {}
         }
     }
-    let (mut texts, mut keys) = (Vec::new(), String::new());
-    for line in input.split(|byte| *byte == b'\n') {
-        let Ok(value) = serde_json::from_slice::<Value>(line) else {
-            continue;
-        };
-        collect(&value, &mut texts);
-        for key in value
-            .as_object()
-            .into_iter()
-            .flat_map(|members| members.keys())
-        {
-            keys += key;
-        }
-    }
+    let mut texts = Vec::new();
+    values_of(input)
+        .flatten()
+        .for_each(|value| collect(&value, &mut texts));
+    let keys = keys(input).concat();
     texts.retain(|text| text.len() > 10 && !keys.contains(text.as_str()));
     // Words of the sentences themselves.
-    texts.retain(|text| !"credentials metadata dashboard_url description".contains(text.as_str()));
+    texts.retain(|text| !WORDS.contains(text.as_str()));
     texts
 }
+
+/// The keys of the outermost objects that are none of the protocol's, and long enough to tell anything.
+fn keys(input: &[u8]) -> Vec<String> {
+    let objects = values_of(input).flatten();
+    let keys = objects.filter_map(|value| Some(value.as_object()?.keys().cloned().collect()));
+    let mut keys: Vec<String> = keys.collect::<Vec<Vec<String>>>().concat();
+    keys.retain(|key| key.len() > 7 && !WORDS.contains(key.as_str()));
+    keys
+}
+
+const WORDS: &str = "credentials metadata dashboard_url description endpoints route_service_url syslog_drain_url \
+                     volume_mounts instance_usable update_repeatable progress";
 
 fn messages(input: &[u8]) {
     for known_at_once in [true, false] {

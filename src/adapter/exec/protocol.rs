@@ -1,4 +1,4 @@
-//! What a program prints: JSON lines, any number of `{"progress": "…"}` and one result.
+//! What a program prints: JSON objects, each on lines of its own; any number of `{"progress": "…"}` and one result.
 
 use super::messages::one_line;
 use crate::adapter::shape;
@@ -6,6 +6,7 @@ use crate::adapter::{Bound, Provisioned};
 use crate::catalog::finding::suggestion;
 use crate::json::{MAX_DEPTH, kind, too_deep};
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use std::ops::ControlFlow;
 
@@ -64,14 +65,37 @@ const REFUSALS: [&str; 4] = [
     "update_repeatable",
 ];
 
+/// What is wrong with an output: says what and where, and quotes no value of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// In words of the broker's own.
+    pub told: String,
+    /// For the operator: with the names that the program made up.
+    pub detail: String,
+}
+
+impl From<String> for Fault {
+    fn from(text: String) -> Fault {
+        Fault {
+            told: text.clone(),
+            detail: text,
+        }
+    }
+}
+
 /// Reads the output as it comes. The first thing that is wrong counts; the program is left to finish its work.
 #[derive(Default)]
 pub struct Output {
-    line: Vec<u8>,
-    line_number: usize,
+    /// A line, or the lines of an object that is not closed yet.
+    text: Vec<u8>,
+    /// How many lines of the output came before.
+    lines_before: usize,
+    /// How much of the text the brackets below are counted in.
+    counted: usize,
+    brackets: Brackets,
     size: usize,
     answer: Option<Answer>,
-    fault: Option<String>,
+    fault: Option<Fault>,
 }
 
 impl Output {
@@ -79,12 +103,12 @@ impl Output {
     pub fn feed(&mut self, bytes: &[u8], progress: &dyn Fn(&str)) -> ControlFlow<()> {
         self.size += bytes.len();
         if self.size > MAX_OUTPUT {
-            self.line = Vec::new();
-            self.fault = Some(format!("printed more than {MAX_OUTPUT} bytes"));
+            self.text = Vec::new();
+            self.fault = Some(format!("printed more than {MAX_OUTPUT} bytes").into());
             return ControlFlow::Break(());
         }
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            self.line.extend_from_slice(piece);
+            self.text.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
                 self.end_line(progress);
             }
@@ -92,33 +116,98 @@ impl Output {
         ControlFlow::Continue(())
     }
 
-    /// The end of the output: the result, and what is wrong with the output. Says what and where, and quotes none of it.
-    pub fn close(mut self, progress: &dyn Fn(&str)) -> (Option<Answer>, Result<(), String>) {
-        self.end_line(progress);
+    /// The end of the output: the result, and what is wrong with the output.
+    pub fn close(mut self, progress: &dyn Fn(&str)) -> (Option<Answer>, Result<(), Fault>) {
+        self.end_text(progress);
         let fault = match (self.fault, &self.answer) {
             (Some(fault), _) => Err(fault),
-            (None, None) => Err(NO_RESULT.to_owned()),
+            (None, None) => Err(NO_RESULT.to_owned().into()),
             (None, Some(_)) => Ok(()),
         };
         (self.answer, fault)
     }
 
+    /// `jq` without `-c`, and most libraries, print an object over several lines: it ends with its last bracket.
     fn end_line(&mut self, progress: &dyn Fn(&str)) {
-        let line = std::mem::take(&mut self.line);
-        self.line_number += 1;
-        if line.trim_ascii().is_empty() {
+        let is_first = self.counted == 0;
+        self.brackets.count(&self.text[self.counted..]);
+        self.counted = self.text.len();
+        if self.brackets.are_open() && (!is_first || is_begun(&self.text)) {
             return;
         }
-        let fault = match read(&line) {
-            Ok(Line::Progress(text)) => return progress(&one_line(&text, LONGEST_TEXT)),
-            Ok(Line::Answer(_)) if self.answer.is_some() => "is a second result".to_owned(),
-            Ok(Line::Answer(answer)) => return self.answer = Some(answer),
-            Err(fault) => fault,
-        };
-        let place = self.line_number;
-        self.fault
-            .get_or_insert_with(|| format!("line {place} of its output {fault}"));
+        self.end_text(progress);
     }
+
+    fn end_text(&mut self, progress: &dyn Fn(&str)) {
+        let text = std::mem::take(&mut self.text);
+        let first = self.lines_before + 1;
+        self.lines_before += text.split_inclusive(|byte| *byte == b'\n').count();
+        (self.counted, self.brackets) = (0, Brackets::default());
+        if text.trim_ascii().is_empty() {
+            return;
+        }
+        let place = match self.lines_before {
+            last if last > first => format!("the object in lines {first} to {last} of its output"),
+            _ => format!("line {first} of its output"),
+        };
+        let fault = match read(&text) {
+            Ok(Line::Progress(text)) => return progress(&one_line(&text, LONGEST_TEXT)),
+            Ok(Line::Answer(_)) if self.answer.is_some() => "is a second result".to_owned().into(),
+            Ok(Line::Answer(answer)) => return self.answer = Some(answer),
+            Err(Wrong::Json { line, column }) => {
+                let line = first + line - 1;
+                let text = format!(
+                    "line {line} of its output is not JSON from column {column} on; whatever is not JSON belongs on \
+                     standard error"
+                );
+                self.fault.get_or_insert(text.into());
+                return;
+            }
+            Err(Wrong::Content(fault)) => fault,
+        };
+        self.fault.get_or_insert_with(|| Fault {
+            told: format!("{place} {}", fault.told),
+            detail: format!("{place} {}", fault.detail),
+        });
+    }
+}
+
+/// How deep the end of a JSON text is nested.
+#[derive(Default)]
+struct Brackets {
+    depth: usize,
+    in_string: bool,
+    after_backslash: bool,
+}
+
+impl Brackets {
+    fn count(&mut self, text: &[u8]) {
+        for byte in text {
+            match byte {
+                _ if self.after_backslash => self.after_backslash = false,
+                b'\\' if self.in_string => self.after_backslash = true,
+                b'"' => self.in_string = !self.in_string,
+                _ if self.in_string => {}
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+
+    /// Not within a string, which is no JSON if it goes over a line's end.
+    fn are_open(&self) -> bool {
+        self.depth > 0 && !self.in_string
+    }
+}
+
+/// Whether a line is the beginning of an object.
+fn is_begun(line: &[u8]) -> bool {
+    let is_object = line.trim_ascii_start().starts_with(b"{");
+    // The parser has a stack to lose.
+    is_object
+        && !too_deep(line)
+        && serde_json::from_slice::<IgnoredAny>(line).is_err_and(|error| error.is_eof())
 }
 
 enum Line {
@@ -126,45 +215,56 @@ enum Line {
     Answer(Answer),
 }
 
-/// What one line says, or what is wrong with it: completes "line 1 of its output …".
-fn read(line: &[u8]) -> Result<Line, String> {
-    let Ok(text) = std::str::from_utf8(line) else {
-        return Err("is not text in UTF-8".to_owned());
-    };
-    if too_deep(line) {
-        return Err(format!("nests deeper than {MAX_DEPTH} levels"));
+enum Wrong {
+    /// Where, counted from 1, with the lines of the text.
+    Json { line: usize, column: usize },
+    /// Completes "line 1 of its output …".
+    Content(Fault),
+}
+
+impl<F: Into<Fault>> From<F> for Wrong {
+    fn from(fault: F) -> Wrong {
+        Wrong::Content(fault.into())
     }
-    let value = serde_json::from_str::<Value>(text).map_err(|error| {
-        let column = error.column();
-        format!(
-            "is not JSON from column {column} on; whatever is not JSON belongs on standard error"
-        )
+}
+
+/// What one line, or one object over several, says.
+fn read(text: &[u8]) -> Result<Line, Wrong> {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return Err("is not text in UTF-8".to_owned().into());
+    };
+    if too_deep(text.as_bytes()) {
+        return Err(format!("nests deeper than {MAX_DEPTH} levels").into());
+    }
+    let value = serde_json::from_str::<Value>(text.trim_end()).map_err(|error| Wrong::Json {
+        line: error.line(),
+        column: error.column(),
     })?;
     let Value::Object(mut object) = value else {
-        return Err(format!("is {}, wanted an object", kind(&value)));
+        return Err(format!("is {}, wanted an object", kind(&value)).into());
     };
     object.retain(|_, value| !value.is_null());
     let fields = Fields(object);
     if fields.0.contains_key("progress") {
-        return fields.progress().map(Line::Progress);
+        return Ok(Line::Progress(fields.progress()?));
     }
     if REFUSALS.iter().any(|key| fields.0.contains_key(*key)) {
-        return fields.refused().map(|r| Line::Answer(Answer::Refused(r)));
+        return Ok(Line::Answer(Answer::Refused(fields.refused()?)));
     }
-    fields.done().map(|done| Line::Answer(Answer::Done(done)))
+    Ok(Line::Answer(Answer::Done(fields.done()?)))
 }
 
 /// The members of one line; null counts as absent.
 struct Fields(Map<String, Value>);
 
 impl Fields {
-    fn progress(mut self) -> Result<String, String> {
+    fn progress(mut self) -> Result<String, Fault> {
         let text = self.take("progress", "a string", text)?;
         self.end()?;
         Ok(text.unwrap_or_default())
     }
 
-    fn refused(mut self) -> Result<Refused, String> {
+    fn refused(mut self) -> Result<Refused, Fault> {
         let error = self.take("error", "a string", text)?;
         let description = self.take("description", "a string", text)?;
         let boolean = |value: Value| value.as_bool();
@@ -177,15 +277,15 @@ impl Fields {
             .find(|text| !text.is_empty());
         Ok(Refused {
             description: told
-                .ok_or("has neither a \"description\" nor an \"error\" to tell")?
+                .ok_or_else(|| "has neither a \"description\" nor an \"error\" to tell".to_owned())?
                 .into_owned(),
-            error: error.ok_or("has no \"error\" beside its other keys")?,
+            error: error.ok_or_else(|| "has no \"error\" beside its other keys".to_owned())?,
             instance_usable: usable,
             update_repeatable: repeatable,
         })
     }
 
-    fn done(mut self) -> Result<Done, String> {
+    fn done(mut self) -> Result<Done, Fault> {
         let done = Done {
             credentials: self.take("credentials", "an object", object)?,
             dashboard_url: self.take("dashboard_url", "a string", text)?,
@@ -217,19 +317,20 @@ impl Fields {
     }
 
     /// Nothing else may be there.
-    fn end(self) -> Result<(), String> {
+    fn end(self) -> Result<(), Fault> {
         let Some(key) = self.0.keys().next() else {
             return Ok(());
         };
         // A misspelt or misplaced key is the program's; what it holds is not told.
         let all = RESULTS.iter().chain(&REFUSALS).chain(&["progress"]);
         if all.clone().any(|other| other == key) {
-            return Err(format!(
-                "has {key:?}, which does not go with its other keys"
-            ));
+            return Err(format!("has {key:?}, which does not go with its other keys").into());
         }
         let hint = suggestion(key, all.copied());
-        Err(format!("has the unknown key {:?}{hint}", one_line(key, 64)))
+        Err(Fault {
+            told: "has an unknown key".to_owned(),
+            detail: format!("has the unknown key {:?}{hint}", one_line(key, 64)),
+        })
     }
 }
 

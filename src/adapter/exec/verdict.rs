@@ -3,7 +3,7 @@
 use super::mask::Mask;
 use super::messages::one_line;
 use super::process::{Ended, Stopped};
-use super::protocol::{Answer, Done, MAX_OUTPUT, NO_RESULT, Refused};
+use super::protocol::{Answer, Done, Fault, MAX_OUTPUT, NO_RESULT, Refused};
 use crate::adapter::{Failure, Kind};
 
 use rustix::io::Errno;
@@ -29,7 +29,7 @@ pub struct Outcome {
     pub ended: Ended,
     pub answer: Option<Answer>,
     /// What is wrong with the output.
-    pub output: Result<(), String>,
+    pub output: Result<(), Fault>,
     pub last_message: Option<String>,
 }
 
@@ -80,8 +80,10 @@ impl Verdict<'_> {
                 Failure::again(sentence(self.plan, "could not do it now"))
             }
             (None, _) if code == Some(0) => {
-                return Err(unfit(self.plan, &outcome.output.err().unwrap_or_default())
-                    .with_detail(mask.apply(&detail)));
+                let told = outcome.output.err().map(|fault| fault.told);
+                return Err(
+                    unfit(self.plan, &told.unwrap_or_default()).with_detail(mask.apply(&detail))
+                );
             }
             (None, _) => match outcome.ended.status {
                 // `exit status: 3`, `signal: 9 (SIGKILL)`.
@@ -140,9 +142,9 @@ fn detail(outcome: &Outcome) -> String {
     }
     if let Err(fault) = &outcome.output
         // Who fails need not print a result.
-        && (succeeded || fault != NO_RESULT)
+        && (succeeded || fault.detail != NO_RESULT)
     {
-        pieces.push(fault.clone());
+        pieces.push(fault.detail.clone());
     }
     if let Some(Answer::Refused(refused)) = &outcome.answer {
         pieces.push(format!(

@@ -4,7 +4,7 @@ use serde_json::json;
 use std::cell::RefCell;
 
 /// What the output of a program comes to: its progress, whether it has a result, and what is wrong.
-fn read_all(chunks: &[&[u8]]) -> (Vec<String>, Option<Answer>, Result<(), String>) {
+fn read_all(chunks: &[&[u8]]) -> (Vec<String>, Option<Answer>, Result<(), Fault>) {
     let told = RefCell::new(Vec::new());
     let progress = |text: &str| told.borrow_mut().push(text.to_owned());
     let mut output = Output::default();
@@ -18,7 +18,7 @@ fn read_all(chunks: &[&[u8]]) -> (Vec<String>, Option<Answer>, Result<(), String
 }
 
 fn fault_of(text: &[u8]) -> String {
-    read_all(&[text]).2.unwrap_err()
+    read_all(&[text]).2.unwrap_err().detail
 }
 
 fn done_of(result: Value) -> Done {
@@ -42,6 +42,37 @@ fn progress_and_one_result() {
         assert_eq!(Value::from(done.state.unwrap()), json!({"a": 1}));
         assert!(done.credentials.is_none());
     }
+}
+
+#[test]
+fn an_object_may_go_over_several_lines() {
+    let text = b"{\"progress\":\"one\"}\r\n{\r\n  \"progress\": \"{\\\"\"\n}\n\n{ \"state\":\n\n  {\"a\": [\n 1, \"}\"]\n}\n }\n{\"progress\":\"late\"}";
+    for at in 0..text.len() {
+        let (told, answer, fault) = read_all(&[&text[..at], &text[at..]]);
+        assert_eq!(fault, Ok(()));
+        assert_eq!(told, ["one", "{\"", "late"]);
+        let Some(Answer::Done(done)) = answer else {
+            panic!("no result");
+        };
+        assert_eq!(Value::from(done.state.unwrap()), json!({"a": [1, "}"]}));
+    }
+    // Each line is looked at once: an object of many lines takes no longer than another one.
+    let long = format!(
+        "{{\"state\": {{\"a\": [{}1]}}}}",
+        "1,\n".repeat(MAX_OUTPUT / 4)
+    );
+    assert_eq!(read_all(&[long.as_bytes()]).2, Ok(()));
+}
+
+#[test]
+fn the_user_is_not_told_the_keys_that_a_program_made_up() {
+    let (.., fault) = read_all(&[b"{\"hunter22\": 7}"]);
+    let fault = fault.unwrap_err();
+    assert_eq!(fault.told, "line 1 of its output has an unknown key");
+    assert_eq!(
+        fault.detail,
+        "line 1 of its output has the unknown key \"hunter22\""
+    );
 }
 
 #[test]
@@ -102,6 +133,30 @@ fn what_is_wrong_is_named_and_not_quoted() {
         (
             "{\"credentials\":{\"password\":\"secret",
             "line 1 of its output is not JSON from column 34 on; whatever is not JSON belongs on standard error",
+        ),
+        (
+            "{\n \"credentials\": secret\n}\n{}",
+            "line 2 of its output is not JSON from column 17 on; whatever is not JSON belongs on standard error",
+        ),
+        (
+            "{\n \"state\": {\n  \"a\": \"secret\"\n",
+            "line 3 of its output is not JSON from column 15 on; whatever is not JSON belongs on standard error",
+        ),
+        (
+            "{ echo secret\n{}\n",
+            "line 1 of its output is not JSON from column 3 on; whatever is not JSON belongs on standard error",
+        ),
+        (
+            "{\"state\": \"secret\n\"}\n",
+            "line 1 of its output is not JSON from column 17 on; whatever is not JSON belongs on standard error",
+        ),
+        (
+            "{}\n{\n  \"state\": {}\n}\n",
+            "the object in lines 2 to 4 of its output is a second result",
+        ),
+        (
+            "{\n  \"credential\": {\n  }\n}\n",
+            "the object in lines 1 to 4 of its output has the unknown key \"credential\", did you mean \"credentials\"?",
         ),
         ("{}\n{}\n", "line 2 of its output is a second result"),
         (
@@ -167,7 +222,7 @@ fn what_is_wrong_is_named_and_not_quoted() {
 fn the_first_fault_counts_and_the_result_is_still_seen() {
     let (_, answer, fault) =
         read_all(&[b"oops\n{\"error\":\"x\",\"description\":\"No room.\"}\noops\n"]);
-    assert!(fault.unwrap_err().starts_with("line 1 "));
+    assert!(fault.unwrap_err().told.starts_with("line 1 "));
     assert!(matches!(answer, Some(Answer::Refused(refused)) if refused.description == "No room."));
 }
 
@@ -175,10 +230,10 @@ fn the_first_fault_counts_and_the_result_is_still_seen() {
 fn output_is_bounded() {
     let chunk = vec![b'x'; 64 * 1024];
     let most = vec![chunk.as_slice(); MAX_OUTPUT / chunk.len()];
-    assert!(read_all(&most).2.unwrap_err().starts_with("line 1 "));
+    assert!(read_all(&most).2.unwrap_err().told.starts_with("line 1 "));
     let more = [most, vec![b"x"]].concat();
     assert_eq!(
-        read_all(&more).2.unwrap_err(),
+        read_all(&more).2.unwrap_err().told,
         "printed more than 1048576 bytes"
     );
 }
