@@ -1,19 +1,19 @@
-//! The commands: serve, `check`, `adapter-test`, `--help`, `--version`.
+//! The commands: serve, `check`, `adapter-test`, `health`, `help`, `version`.
 
 mod adapter_test;
 mod check;
+mod health;
+mod help;
 
 use crate::adapter::Kinds;
 use crate::adapter::settings::Fulfilment;
 use crate::catalog::Catalog;
 use crate::catalog::file::{self, Environment, Loaded};
 use crate::catalog::finding::Findings;
-use crate::config::VARIABLES;
 use crate::memory;
 use crate::serve;
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +21,8 @@ use std::time::SystemTime;
 
 /// The arguments are wrong (sysexits.h).
 const EX_USAGE: u8 = 64;
+/// The environment or the catalog file is wrong (sysexits.h).
+const EX_CONFIG: u8 = 78;
 
 /// What is offered when no catalog file is named: the tutorial's service.
 const TUTORIAL: &str = include_str!("../examples/tutorial.json");
@@ -34,6 +36,10 @@ pub fn main(kinds: Kinds) -> ExitCode {
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let Some(text) = help::asked_for(&arguments) {
+        print(&text);
+        return ExitCode::SUCCESS;
+    }
     match arguments[..] {
         [] => serve::serve(&kinds),
         ["check", file] if !file.starts_with('-') => check::run(Path::new(file), &kinds),
@@ -41,60 +47,28 @@ pub fn main(kinds: Kinds) -> ExitCode {
             Ok(options) => adapter_test::run(&options, kinds),
             Err(complaint) => usage(&complaint),
         },
-        ["-h" | "--help" | "help"] => {
-            print(&help());
-            ExitCode::SUCCESS
-        }
-        ["-V" | "--version"] => {
-            print(concat!("brokerlet ", env!("CARGO_PKG_VERSION"), "\n"));
+        ["health"] => health::run(None),
+        ["health", url] => health::run(Some(url)),
+        ["version" | "-V" | "--version"] => {
+            print(&format!("brokerlet {}\n", help::version()));
             ExitCode::SUCCESS
         }
         _ => {
             let found = arguments.join(" ");
-            usage(&format!("cannot understand the arguments: {found}"))
+            let hint = help::hint(&arguments);
+            usage(&format!("cannot understand the arguments: {found}{hint}"))
         }
     }
 }
 
 fn usage(complaint: &str) -> ExitCode {
-    eprint!("brokerlet: {complaint}\n\n{USAGE}");
+    eprint!("brokerlet: {complaint}\n\n{}", help::USAGE);
     ExitCode::from(EX_USAGE)
 }
 
 /// To standard output. A reader that has seen enough, as `head`, is no error.
 fn print(text: &str) {
     _ = std::io::stdout().lock().write_all(text.as_bytes());
-}
-
-const USAGE: &str = "\
-Usage:
-  brokerlet               serve the Open Service Broker API until SIGTERM or SIGINT
-  brokerlet check FILE    check a catalog file and print the cf commands that register it
-  brokerlet adapter-test FILE [--service NAME] [--plan NAME]
-                         [--parameters JSON] [--update-parameters JSON] [--bind-parameters JSON]
-                          make, use and delete instances of each plan, to see whether its adapter does what it must
-  brokerlet --help        print this help
-  brokerlet --version     print the version
-";
-
-fn help() -> String {
-    let mut text = format!(
-        "brokerlet {}: {}\n\n{USAGE}\nEnvironment:\n",
-        env!("CARGO_PKG_VERSION"),
-        env!("CARGO_PKG_DESCRIPTION"),
-    );
-    for variable in VARIABLES {
-        _ = write!(text, "  {:24}{}", variable.name, variable.meaning);
-        if !variable.default.is_empty() {
-            _ = write!(text, " [{}]", variable.default);
-        }
-        text.push('\n');
-    }
-    text.push_str(
-        "\nExit codes: 0 stopped as asked, 1 check or adapter-test found errors, 64 wrong arguments, 74 the state or the network cannot be\n\
-         used, 78 the environment or the catalog file is wrong.\n",
-    );
-    text
 }
 
 /// Everything that a catalog file says: what is offered, and how it is fulfilled.

@@ -290,20 +290,7 @@ impl Config {
             errors: Vec::new(),
         };
         let credentials = credentials(&mut reader);
-        let ip = reader.parsed(
-            "BROKER_ADDRESS",
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            "an IP address such as 0.0.0.0, 127.0.0.1 or ::",
-            |text| text.parse().ok(),
-        );
-        let port_from = if reader.get("PORT").is_some() {
-            "PORT"
-        } else {
-            "VCAP_APP_PORT"
-        };
-        let port = reader.parsed(port_from, 5000, "a port from 0 to 65535", |text| {
-            text.parse().ok()
-        });
+        let address = address(&mut reader);
         let workers = reader.parsed("BROKER_WORKERS", 16, "a number from 1 to 1024", |text| {
             text.parse().ok().filter(|n| (1..=1024).contains(n))
         });
@@ -367,7 +354,7 @@ impl Config {
                 credentials,
                 catalog,
                 store,
-                address: SocketAddr::new(ip, port),
+                address,
                 workers,
                 limits,
                 proxies,
@@ -379,6 +366,41 @@ impl Config {
             _ => Err(reader.errors),
         }
     }
+}
+
+/// Where a broker with this environment listens, and whether through TLS: for whoever asks it how it is.
+pub fn listening(
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<(SocketAddr, bool), Vec<String>> {
+    let mut reader = Reader {
+        environment,
+        errors: Vec::new(),
+    };
+    let address = address(&mut reader);
+    let is_tls = gate::tls_files(&mut reader).is_some();
+    if reader.errors.is_empty() {
+        Ok((address, is_tls))
+    } else {
+        Err(reader.errors)
+    }
+}
+
+fn address(reader: &mut Reader<'_>) -> SocketAddr {
+    let ip = reader.parsed(
+        "BROKER_ADDRESS",
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        "an IP address such as 0.0.0.0, 127.0.0.1 or ::",
+        |text| text.parse().ok(),
+    );
+    let port_from = if reader.get("PORT").is_some() {
+        "PORT"
+    } else {
+        "VCAP_APP_PORT"
+    };
+    let port = reader.parsed(port_from, 5000, "a port from 0 to 65535", |text| {
+        text.parse().ok()
+    });
+    SocketAddr::new(ip, port)
 }
 
 fn credentials(reader: &mut Reader<'_>) -> Option<Credentials> {

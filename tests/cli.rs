@@ -17,8 +17,11 @@ Usage:
   brokerlet adapter-test FILE [--service NAME] [--plan NAME]
                          [--parameters JSON] [--update-parameters JSON] [--bind-parameters JSON]
                           make, use and delete instances of each plan, to see whether its adapter does what it must
-  brokerlet --help        print this help
-  brokerlet --version     print the version
+  brokerlet health [URL]  ask a running broker whether it is healthy
+  brokerlet help [COMMAND], --help, -h
+                          print this help, or that of a command
+  brokerlet version, --version, -V
+                          print the version and the features that are built in
 ";
 
 /// How a command ended: its exit code, standard output and standard error.
@@ -326,13 +329,96 @@ fn the_help_names_every_command_variable_and_exit_code() {
 }
 
 #[test]
-fn the_version_is_one_line() {
-    let wanted = concat!("brokerlet ", env!("CARGO_PKG_VERSION"), "\n");
-    for argument in ["--version", "-V"] {
-        assert_eq!(
-            run(&[argument]),
-            (Some(0), wanted.to_owned(), String::new())
+fn every_command_has_a_help_however_one_asks_for_it() {
+    for (command, named) in [
+        ("check", &["FILE", "cf"][..]),
+        (
+            "adapter-test",
+            &[
+                "FILE",
+                "--service",
+                "--plan",
+                "--parameters",
+                "--update-parameters",
+                "--bind-parameters",
+            ],
+        ),
+        (
+            "health",
+            &["URL", "/healthz", "5 seconds", "BROKER_TLS_CERT"],
+        ),
+    ] {
+        let (code, help, error) = run(&[command, "--help"]);
+        assert_eq!((code, error.as_str()), (Some(0), ""));
+        assert!(
+            help.starts_with(&format!("Usage:\n  brokerlet {command} ")),
+            "{help}"
         );
+        assert!(help.contains("\nExit codes: 0 "), "{help}");
+        for name in named {
+            assert!(help.contains(name), "{name} is not in {help}");
+        }
+        for line in help.lines() {
+            assert!(line.len() <= 120, "{line}");
+        }
+        for arguments in [
+            &[command, "-h"][..],
+            &["help", command],
+            &["--help", command],
+            &["-h", command],
+            &[command, "catalog.json", "--help"],
+            &[command, "--no-such-option", "-h"],
+        ] {
+            assert_eq!(run(arguments), (Some(0), help.clone(), String::new()));
+        }
+    }
+    let general = run(&["--help"]);
+    for arguments in [
+        &["help", "help"][..],
+        &["help", "--help"],
+        &["help", "version"],
+        &["version", "-h"],
+    ] {
+        assert_eq!(run(arguments), general);
+    }
+}
+
+#[test]
+fn the_version_is_one_line_and_names_what_is_built_in() {
+    let features = match (cfg!(feature = "schemas"), cfg!(feature = "tls")) {
+        (false, false) => "no features",
+        (true, false) => "features: schemas",
+        (false, true) => "features: tls",
+        (true, true) => "features: schemas, tls",
+    };
+    let wanted = format!("brokerlet {} ({features})\n", env!("CARGO_PKG_VERSION"));
+    for argument in ["version", "--version", "-V"] {
+        assert_eq!(run(&[argument]), (Some(0), wanted.clone(), String::new()));
+    }
+}
+
+#[test]
+fn a_misspelt_command_is_hinted_at() {
+    for (arguments, wanted) in [
+        (&["chekc", "catalog.json"][..], "check"),
+        (&["test-adapter"], ""),
+        (&["adapter_test", "catalog.json"], "adapter-test"),
+        (&["healthz"], "health"),
+        (&["help", "chek"], "check"),
+        (&["--verison"], "--version"),
+        (&["hepl"], "help"),
+    ] {
+        let (code, printed, told) = run(arguments);
+        assert_eq!((code, printed.as_str()), (Some(64), ""), "{told}");
+        let hint = match wanted {
+            "" => String::new(),
+            wanted => format!(", did you mean \"{wanted}\"?"),
+        };
+        let line = format!(
+            "brokerlet: cannot understand the arguments: {}{hint}\n\nUsage:",
+            arguments.join(" ")
+        );
+        assert!(told.starts_with(&line), "{told}");
     }
 }
 

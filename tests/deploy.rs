@@ -135,6 +135,16 @@ fn the_static_binary_runs_in_a_read_only_folder_with_nothing_else_in_it() {
 
     let health = Request::new(broker.address, "GET", "/healthz").without("Authorization");
     assert_eq!(health.send().expect(200).json(), json!({"status": "ok"}));
+    let asked = unshare()
+        .args([
+            "chroot",
+            broker.folder.path().join("root").to_str().unwrap(),
+        ])
+        .args(["/brokerlet", "health"])
+        .env("PORT", broker.address.port().to_string())
+        .output()
+        .unwrap();
+    assert!(asked.status.success(), "{asked:?}");
     broker.get("/v2/catalog").expect(200);
     let (service, plan) = ("example_service", "plan_one");
     broker
@@ -286,6 +296,7 @@ fn the_image_is_empty_but_for_the_broker() {
         "COPY --from=build /brokerlet /brokerlet",
         "USER 10001:10001",
         "EXPOSE 5000",
+        "HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD [\"/brokerlet\", \"health\"]",
         "ENTRYPOINT [\"/brokerlet\"]",
     ] {
         assert!(

@@ -2,10 +2,11 @@
 
 use crate::client::Client;
 use crate::material::{Authority, Pair};
-use crate::support::{Broker, Setup};
+use crate::support::{Broker, Setup, brokerlet};
 use crate::{setup, write};
 
 use std::fs;
+use std::path::PathBuf;
 
 /// The start is refused, and the error names all of this.
 #[track_caller]
@@ -181,4 +182,47 @@ fn the_files_may_have_more_than_certificates() {
     Client::open(broker.address, &authority)
         .get_catalog()
         .expect(200);
+}
+
+/// The broker's own health check, with the broker's environment: exit code and standard error.
+fn health(port: u16, variables: &[(&str, PathBuf)]) -> (Option<i32>, String) {
+    let mut command = brokerlet();
+    command.arg("health").env("PORT", port.to_string());
+    command.envs(variables.iter().map(|(name, path)| (name, path)));
+    let output = command.output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), told)
+}
+
+#[test]
+fn the_health_check_asks_through_tls_where_the_broker_speaks_it() {
+    let authority = Authority::new("ours");
+    // Nobody has to be able to verify it here: the name is another one.
+    let pair = authority.issue("broker.example.com");
+    let asked = |setup: Setup, client_ca: Option<&Authority>| {
+        let (certificate, key) = write(&setup, &pair);
+        let mut files = vec![("BROKER_TLS_CERT", certificate), ("BROKER_TLS_KEY", key)];
+        let of_clients = client_ca.map(|ca| setup.folder.file("clients.pem", ca.pem()));
+        files.extend(of_clients.map(|path| ("BROKER_TLS_CLIENT_CA", path)));
+        let setup = files
+            .iter()
+            .fold(setup, |setup, (name, path)| setup.env(name, path));
+        let broker = setup.env("BROKER_STORE", "memory").start();
+        health(broker.address.port(), &files)
+    };
+    assert_eq!(asked(Setup::new(), None), (Some(0), String::new()));
+    // The broker's own certificate is what it can show.
+    assert_eq!(
+        asked(Setup::new(), Some(&authority)),
+        (Some(0), String::new())
+    );
+    let (code, told) = asked(Setup::new(), Some(&Authority::new("others")));
+    assert_eq!(code, Some(1));
+    assert!(told.starts_with("brokerlet: https://127.0.0.1:"), "{told}");
+
+    // A broker that does not speak it.
+    let plain = Broker::in_memory();
+    let url = format!("https://{}", plain.address);
+    let output = brokerlet().args(["health", &url]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
 }

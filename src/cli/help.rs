@@ -1,0 +1,144 @@
+//! What the program says of itself: `help`, `--help` behind a command, `version`.
+
+use crate::catalog::finding::suggestion;
+use crate::config::VARIABLES;
+
+use std::fmt::Write as _;
+
+pub const USAGE: &str = "\
+Usage:
+  brokerlet               serve the Open Service Broker API until SIGTERM or SIGINT
+  brokerlet check FILE    check a catalog file and print the cf commands that register it
+  brokerlet adapter-test FILE [--service NAME] [--plan NAME]
+                         [--parameters JSON] [--update-parameters JSON] [--bind-parameters JSON]
+                          make, use and delete instances of each plan, to see whether its adapter does what it must
+  brokerlet health [URL]  ask a running broker whether it is healthy
+  brokerlet help [COMMAND], --help, -h
+                          print this help, or that of a command
+  brokerlet version, --version, -V
+                          print the version and the features that are built in
+";
+
+/// The commands that have a help of their own.
+const COMMANDS: [(&str, &str); 3] = [
+    (
+        "check",
+        "\
+Usage:
+  brokerlet check FILE
+
+Checks a catalog file: every rule of the specification and those that Cloud Foundry and Korifi add, the settings of the
+adapters, the environment variables and files that it names. Prints each finding with its place, and without errors the
+cf commands that register the catalog. It serves nothing and needs no configuration.
+
+Exit codes: 0 no errors (there may be warnings), 1 errors, 64 wrong arguments.
+",
+    ),
+    (
+        "adapter-test",
+        "\
+Usage:
+  brokerlet adapter-test FILE [--service NAME] [--plan NAME]
+                         [--parameters JSON] [--update-parameters JSON] [--bind-parameters JSON]
+
+Makes, uses and deletes instances of each plan of a catalog file, without a platform and with the settings of the
+catalog, to see whether its adapter does what it must: calls each operation twice, kills a program in the middle and
+repeats the call. It works on what the catalog names: do not name your production.
+
+  --service NAME            only plans of this service offering
+  --plan NAME               only plans of this name
+  --parameters JSON         what users give with cf create-service -c: a JSON object, or the path of a file with one
+  --update-parameters JSON  the same for cf update-service -c
+  --bind-parameters JSON    the same for cf bind-service -c
+
+Exit codes: 0 every call did what it must, 1 one did not or it was interrupted, 64 wrong arguments.
+",
+    ),
+    (
+        "health",
+        "\
+Usage:
+  brokerlet health [URL]
+
+Asks a running broker for /healthz, and says within 5 seconds whether it is healthy: for images that have neither a
+shell nor curl. Without a URL it asks the broker that the same environment starts (BROKER_ADDRESS, PORT or
+VCAP_APP_PORT, BROKER_TLS_CERT) on this machine. A URL has the form http://HOST[:PORT][/PATH], or https://, which needs
+the feature tls; without a path, /healthz is asked for.
+
+It sends no secret and believes nothing but the status, so it does not verify the certificate of the broker; Kubernetes'
+probes do not either. Where BROKER_TLS_CLIENT_CA is set, it shows the certificate of the broker itself.
+
+Exit codes: 0 healthy, 1 not healthy or no answer, 64 wrong arguments, 78 wrong environment.
+",
+    ),
+];
+
+/// Commands without a help of their own.
+const OTHERS: [&str; 4] = ["help", "version", "--help", "--version"];
+
+/// What is to be printed, if the arguments ask for help.
+pub fn asked_for(arguments: &[&str]) -> Option<String> {
+    let is_help = |word: &&str| matches!(*word, "-h" | "--help");
+    match arguments {
+        ["help" | "-h" | "--help"] => Some(general()),
+        ["help" | "-h" | "--help", "help" | "version"] | ["help" | "version", "-h" | "--help"] => {
+            Some(general())
+        }
+        ["help" | "-h" | "--help", command] => of(command),
+        [command, rest @ ..] if rest.iter().any(is_help) => of(command),
+        _ => None,
+    }
+}
+
+fn of(command: &str) -> Option<String> {
+    let found = COMMANDS.iter().find(|(name, _)| *name == command);
+    found.map(|(_, text)| (*text).to_owned())
+}
+
+/// `, did you mean "check"?`, if a command is nearly that.
+pub fn hint(arguments: &[&str]) -> String {
+    let wrong = match arguments {
+        ["help" | "-h" | "--help", command, ..] | [command, ..] => command,
+        [] => return String::new(),
+    };
+    let known = COMMANDS.iter().map(|(name, _)| *name).chain(OTHERS);
+    if known.clone().any(|name| name == *wrong) {
+        return String::new();
+    }
+    suggestion(wrong, known)
+}
+
+/// `0.1.0 (features: schemas, tls)`.
+pub fn version() -> String {
+    let all = [
+        ("schemas", cfg!(feature = "schemas")),
+        ("tls", cfg!(feature = "tls")),
+    ];
+    let built = all.iter().filter(|(_, is_built)| *is_built);
+    let names: Vec<&str> = built.map(|(name, _)| *name).collect();
+    let features = match names[..] {
+        [] => "no features".to_owned(),
+        _ => format!("features: {}", names.join(", ")),
+    };
+    format!("{} ({features})", env!("CARGO_PKG_VERSION"))
+}
+
+fn general() -> String {
+    let mut text = format!(
+        "brokerlet {}: {}\n\n{USAGE}\nEnvironment:\n",
+        env!("CARGO_PKG_VERSION"),
+        env!("CARGO_PKG_DESCRIPTION"),
+    );
+    for variable in VARIABLES {
+        _ = write!(text, "  {:24}{}", variable.name, variable.meaning);
+        if !variable.default.is_empty() {
+            _ = write!(text, " [{}]", variable.default);
+        }
+        text.push('\n');
+    }
+    text.push_str(
+        "\nExit codes: 0 stopped as asked, or healthy; 1 check or adapter-test found errors, or not healthy; 64 wrong \
+         arguments;\n74 the state or the network cannot be used; 78 the environment or the catalog file is wrong.\n",
+    );
+    text
+}
