@@ -5,7 +5,7 @@ mod support;
 use serde_json::{Value, json};
 use std::process::{Command, Output};
 use support::programs::{catalog, executable};
-use support::{Folder, brokerlet, merged};
+use support::{Folder, brokerlet, merged, needs};
 
 /// A program that does everything right. Each instance and binding is a file beside it.
 const GOOD: &str = r#"
@@ -294,6 +294,9 @@ fn plans_are_chosen_by_name() {
 /// Each call gets what a platform would send with it: an update what changes, and beside it how things were and will be.
 #[test]
 fn parameters_are_given_as_users_give_them() {
+    if !needs::has(&["jq"]) {
+        return;
+    }
     let folder = Folder::new();
     let script = r#"printf '%s' "$input" | jq -c "[\"$1\", .parameters, .changes, .previous.parameters]" >>seen"#;
     executable(
@@ -348,8 +351,13 @@ fn a_catalog_that_is_wrong_is_not_tried() {
     );
 }
 
+/// `script` of other systems takes other arguments.
+#[cfg(target_os = "linux")]
 #[test]
 fn on_a_terminal_the_progress_is_live() {
+    if !needs::has(&["script"]) {
+        return;
+    }
     let folder = Folder::new();
     executable(
         &folder,
@@ -405,10 +413,7 @@ fn who_interrupts_it_leaves_nothing_behind() {
             _ => std::thread::sleep(std::time::Duration::from_millis(5)),
         }
     };
-    let interrupted = Command::new("kill")
-        .args(["-INT", &tried.id().to_string()])
-        .status();
-    assert!(interrupted.unwrap().success());
+    needs::kill("INT", &tried.id().to_string());
     let output = tried.wait_with_output().unwrap();
     let tried = Tried { folder, output };
     let printed = tried.printed();

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
-use support::{Folder, IDS, Request, Setup, bind, binding, instance, program, provision};
+use support::{Folder, IDS, Request, Setup, bind, binding, instance, needs, program, provision};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -25,39 +25,37 @@ exec chroot "$1" /brokerlet
 
 /// `unshare` with the rights to mount and chroot; as root it needs no user namespace for them.
 fn unshare() -> Command {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let uids = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:"))
-        .unwrap();
-    let effective = uids.split_whitespace().nth(1).unwrap();
     let mut command = program("unshare");
     command.env("PATH", PATH).arg("--mount");
-    if effective != "0" {
+    if !needs::is_root() {
         command.args(["--user", "--map-root-user"]);
     }
     command
 }
 
-/// Whether namespaces can be made here. They can as root and in CI, where nothing is skipped.
-fn can_unshare() -> bool {
-    let output = unshare().arg("true").output();
-    let refused = match &output {
-        Ok(output) if output.status.success() => return true,
-        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
-        Err(error) => error.to_string(),
-    };
-    let is_root = unshare().get_args().count() == 1;
-    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(
-        !is_root && !in_ci,
-        "`unshare` (util-linux) cannot make a mount namespace, so nobody knows whether the static binary runs alone: \
-         {refused}"
-    );
-    eprintln!(
-        "SKIPPED: the static binary was not run alone, since `unshare` fails here: {refused}"
-    );
-    false
+/// Whether namespaces can be made here, and a static binary be linked. Root can make them.
+fn can_run_alone() -> bool {
+    if !needs::has(&["unshare", "mount", "chroot"]) {
+        return false;
+    }
+    let output = unshare().arg("true").output().unwrap();
+    if !output.status.success() {
+        let refused = String::from_utf8_lossy(&output.stderr);
+        let refused = refused.trim();
+        assert!(
+            !needs::is_root(),
+            "root cannot make a mount namespace: {refused}"
+        );
+        needs::leave_out(&format!("unshare makes no mount namespace ({refused})"));
+        return false;
+    }
+    let library = Command::new("cc").arg("-print-file-name=libc.a").output();
+    // Who has no such file is told its bare name.
+    let is_there = library.is_ok_and(|output| output.stdout.starts_with(b"/"));
+    if !is_there {
+        needs::leave_out("a static C library (libc.a) missing");
+    }
+    is_there
 }
 
 fn host() -> String {
@@ -110,7 +108,7 @@ impl Drop for ReadOnly {
 
 /// The static binary in a read-only folder of its own, about to be started there.
 fn alone() -> Option<(Setup, ReadOnly)> {
-    if !can_unshare() {
+    if !can_run_alone() {
         return None;
     }
     let folder = Arc::new(Folder::new());

@@ -514,10 +514,7 @@ impl Piped {
     }
 
     fn stop(&mut self) -> Option<i32> {
-        let killed = std::process::Command::new("kill")
-            .arg(self.child.id().to_string())
-            .status();
-        assert!(killed.unwrap().success());
+        support::needs::kill("TERM", &self.child.id().to_string());
         self.child.wait().unwrap().code()
     }
 }

@@ -5,6 +5,7 @@ mod support;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use support::needs;
 use support::servers::{ADMIN_PASSWORD, Postgres, Redis, recipe};
 use support::{
     Broker, Folder, Response, Setup, bind, binding, brokerlet, instance, merged, provision,
@@ -141,7 +142,9 @@ fn succeed(broker: &Broker, target: &str, answer: Response) -> Response {
 
 #[test]
 fn postgres_is_a_database_for_each_instance_and_a_role_for_each_binding() {
-    let mut postgres = Postgres::start();
+    let Some(mut postgres) = Postgres::start() else {
+        return;
+    };
     let recipe = Recipe::new(
         "postgres",
         vec![
@@ -267,7 +270,9 @@ fn postgres_is_a_database_for_each_instance_and_a_role_for_each_binding() {
 
 #[test]
 fn redis_is_a_user_and_a_prefix_for_each_binding() {
-    let mut redis = Redis::start();
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
     let environment = vec![
         ("REDIS_HOST", "127.0.0.1".into()),
         ("REDIS_PORT", redis.port.to_string()),
@@ -377,6 +382,9 @@ fn answer(recipe: &Recipe, name: &str, content: &str) {
 
 #[test]
 fn manual_waits_for_a_person() {
+    if !needs::has(&["jq"]) {
+        return;
+    }
     let recipe = Recipe::new("manual", Vec::new());
     let broker = recipe.start();
     let target = instance("i-1");
@@ -500,6 +508,9 @@ fn life(broker: &Broker, recipe: &Recipe, plan: &str) -> Vec<String> {
 
 #[test]
 fn every_plan_of_the_demo_does_what_it_says() {
+    if !needs::has(&["jq"]) {
+        return;
+    }
     let recipe = Recipe::new("demo", Vec::new());
     let broker = recipe.start();
     for plan in ["fast", "slow", "slow-sync", "later"] {
@@ -550,4 +561,30 @@ fn every_plan_of_the_demo_does_what_it_says() {
     let deleted = broker.delete(&recipe.deletion(&target, never));
     succeed(&broker, &target, deleted);
     recipe.passes_the_adapter_test("fast");
+}
+
+/// This very file, on a machine that has nothing.
+#[test]
+fn a_test_whose_programs_are_missing_is_left_out_and_says_so() {
+    let folder = Folder::new();
+    let left_out = |variables: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let test = "manual_waits_for_a_person";
+        command.args(["--exact", test]).env_remove(needs::NEED_ALL);
+        command.env("PATH", folder.path());
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), text + &printed)
+    };
+    let (passes, printed) = left_out(&[]);
+    assert!(passes, "{printed}");
+    let line = "LEFT OUT: manual_waits_for_a_person: jq missing; tests/run installs it\n";
+    assert!(printed.contains(line), "{printed}");
+    let (passes, printed) = left_out(&[(needs::NEED_ALL, "1")]);
+    assert!(!passes, "{printed}");
+    assert!(
+        printed.contains("jq missing, and BROKERLET_TESTS_NEED_ALL is set"),
+        "{printed}"
+    );
 }

@@ -3,7 +3,7 @@
 use super::{EX_CONFIG, print, usage};
 use crate::config;
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -193,12 +193,7 @@ fn exchange(target: &Target, mut stream: impl Read + Write) -> io::Result<u16> {
     stream.write_all(request.as_bytes())?;
     stream.flush()?;
     let mut line = Vec::new();
-    for byte in stream.take(LONGEST).bytes() {
-        match byte? {
-            b'\n' => break,
-            byte => line.push(byte),
-        }
-    }
+    BufReader::new(stream.take(LONGEST)).read_until(b'\n', &mut line)?;
     status(&line).ok_or_else(|| io::Error::other("the answer is not HTTP"))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::support::connection::Connection;
+use crate::support::needs::{self, is_root};
 use crate::support::{Broker, Folder, Request, Setup, brokerlet, instance, program};
 use crate::{descriptors, get_catalog, is_served, provision, request, setup, tutorial};
 
@@ -15,11 +16,6 @@ use std::thread;
 
 /// Somebody without special rights. The system does not limit root's threads.
 const NOBODY: &str = "61234";
-
-fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").output().unwrap();
-    id.stdout == b"0\n"
-}
 
 /// What a limit of the system is set to, as `prlimit` of util-linux takes it: only the soft limit, so that it can be raised
 /// again.
@@ -46,6 +42,9 @@ fn limit(broker: &Broker, resource: &str, value: &str, as_nobody: bool) {
 
 #[test]
 fn running_out_of_descriptors_is_survived() {
+    if !needs::has(&["prlimit"]) {
+        return;
+    }
     let broker = setup().start();
     let mut early = Client::open(broker.address);
     early.send(get_catalog());
@@ -105,6 +104,9 @@ fn while_descriptors_are_short_connections_that_exist_are_served() {
 
 #[test]
 fn running_out_of_threads_is_survived() {
+    if !needs::has(&["prlimit", "setpriv"]) {
+        return;
+    }
     let folder = Arc::new(Folder::new());
     let everybody = |mode| std::fs::Permissions::from_mode(mode);
     // The broker is another user, who must reach what it is started from.

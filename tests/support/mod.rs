@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
 pub mod connection;
+pub mod needs;
 pub mod programs;
 pub mod servers;
 
@@ -234,11 +235,7 @@ impl Broker {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([format!("-{name}"), self.pid().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
+        needs::kill(name, &self.pid().to_string());
     }
 
     /// kill -9; returns the folder, in which another broker may start.

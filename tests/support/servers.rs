@@ -1,5 +1,7 @@
 //! Real servers for the recipes, each on a free port, in a folder that is gone when the test is.
 
+use super::needs::{self, is_root};
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -31,19 +33,9 @@ impl Drop for Outside {
     }
 }
 
-/// A program and the package it comes from; the test fails where it is missing.
-fn installed(program: &str, package: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    // Debian keeps the server's programs out of PATH.
-    let versions = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten();
-    folders.extend(versions.flatten().map(|version| version.path().join("bin")));
-    let mut found = folders.iter().map(|folder| folder.join(program));
-    found
-        .find(|file| file.is_file())
-        .unwrap_or_else(|| panic!("{program} is missing; install the package {package}"))
+/// A program that the test has asked for.
+fn installed(program: &str) -> PathBuf {
+    needs::installed(program).unwrap_or_else(|| panic!("{program} is missing"))
 }
 
 fn run(command: &mut Command) -> String {
@@ -77,7 +69,13 @@ pub struct Postgres {
 pub const ADMIN_PASSWORD: &str = "admin-password";
 
 impl Postgres {
-    pub fn start() -> Postgres {
+    /// `None` where its programs are missing.
+    pub fn start() -> Option<Postgres> {
+        let mut needed = vec!["initdb", "postgres", "psql", "jq"];
+        needed.extend(is_root().then_some("setpriv"));
+        if !needs::has(&needed) {
+            return None;
+        }
         let folder = Outside::new("postgres");
         let password = folder.0.join("password");
         std::fs::write(&password, ADMIN_PASSWORD).unwrap();
@@ -107,7 +105,7 @@ impl Postgres {
             .arg("-D")
             .arg(postgres.folder.0.join("data")));
         postgres.go_on();
-        postgres
+        Some(postgres)
     }
 
     /// Starts the server on the data that it has.
@@ -140,9 +138,7 @@ impl Postgres {
     pub fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
             // SIGINT: it ends its connections and stops.
-            let _ = Command::new("kill")
-                .args(["-INT", &server.id().to_string()])
-                .status();
+            needs::kill("INT", &server.id().to_string());
             let _ = server.wait();
         }
     }
@@ -155,7 +151,7 @@ impl Postgres {
         database: &str,
         sql: &str,
     ) -> Result<String, String> {
-        let output = Command::new(installed("psql", "postgresql-client"))
+        let output = Command::new(installed("psql"))
             .args([
                 "-XqAt",
                 "-h",
@@ -186,7 +182,7 @@ impl Postgres {
 
     /// One of the server's own programs; they refuse to run as root.
     fn program(&self, name: &str) -> Command {
-        let file = installed(name, "postgresql");
+        let file = installed(name);
         let mut command = if is_root() {
             let mut command = Command::new("setpriv");
             command
@@ -207,10 +203,6 @@ impl Drop for Postgres {
     }
 }
 
-fn is_root() -> bool {
-    run(Command::new("id").arg("-u")).trim() == "0"
-}
-
 /// A Redis server with an ACL file.
 pub struct Redis {
     server: Option<Child>,
@@ -219,7 +211,11 @@ pub struct Redis {
 }
 
 impl Redis {
-    pub fn start() -> Redis {
+    /// `None` where its programs are missing.
+    pub fn start() -> Option<Redis> {
+        if !needs::has(&["redis-server", "redis-cli", "jq"]) {
+            return None;
+        }
         let folder = Outside::new("redis");
         let users = format!("user default on >{ADMIN_PASSWORD} ~* &* +@all\n");
         std::fs::write(folder.0.join("users.acl"), users).unwrap();
@@ -229,12 +225,12 @@ impl Redis {
             port: free_port(),
         };
         redis.go_on();
-        redis
+        Some(redis)
     }
 
     /// Starts the server on the data that it has.
     pub fn go_on(&mut self) {
-        let mut server = Command::new(installed("redis-server", "redis-server"))
+        let mut server = Command::new(installed("redis-server"))
             .args([
                 "--port",
                 &self.port.to_string(),
@@ -267,7 +263,7 @@ impl Redis {
 
     /// What a user gets for a command; or the complaint.
     pub fn cli_as(&self, user: &str, password: &str, command: &[&str]) -> Result<String, String> {
-        let output = Command::new(installed("redis-cli", "redis-tools"))
+        let output = Command::new(installed("redis-cli"))
             .args([
                 "-e",
                 "--no-auth-warning",
