@@ -198,6 +198,86 @@ fn what_was_made_is_deleted_even_after_a_failure() {
 }
 
 #[test]
+fn what_is_left_out_after_a_failure_is_named() {
+    for (operation, wanted) in [
+        (
+            "provision",
+            "provision again; bind; unbind; update; provision, killed in the middle",
+        ),
+        ("bind", "bind again"),
+        ("update", "update again"),
+        ("unbind", "unbind again"),
+        ("deprovision", "deprovision again"),
+    ] {
+        let tried = try_script(
+            &format!("case $1 in {operation}) exit 1 ;; esac{GOOD}"),
+            json!({}),
+        );
+        let printed = tried.printed();
+        let line = format!("\n  left out after a failure: {wanted}\n1 plan: ");
+        assert!(printed.contains(&line), "{line:?}\n{printed}");
+    }
+}
+
+#[test]
+fn wrong_or_missing_parameters_are_hinted_at() {
+    let refusal = r#"echo '{"error":"invalid","description":"size: found nothing"}'; exit 1"#;
+    for (operation, command, option) in [
+        ("provision", "create-service", "--parameters"),
+        ("update", "update-service", "--update-parameters"),
+        ("bind", "bind-service", "--bind-parameters"),
+    ] {
+        let tried = try_script(
+            &format!("case $1 in {operation}) {refusal} ;; esac{GOOD}"),
+            json!({}),
+        );
+        let hint =
+            format!("hint: what users give with cf {command} -c is given here with {option} JSON");
+        tried.expect_failed(operation, &["the user reads: size: found nothing", &hint]);
+    }
+    // The broker knows itself what is missing.
+    let mut offered = catalog(json!({}));
+    let adapter = |binding: Value| json!({ "kind": "shared", "instance": { "dashboard_url": "https://x.example.com" }, "binding": binding });
+    offered["services"][0]["plans"][0]["adapter"] =
+        adapter(json!({ "credentials": { "from": "${parameters.mail.sender}" } }));
+    let tried = try_catalog(GOOD, offered.clone());
+    let hint = r#"bind-service -c is given here with --bind-parameters '{"mail": {"sender": …}}'"#;
+    tried.expect_failed("bind", &["parameters.mail.sender: missing", hint]);
+    // A place that adapter-test does not have is no parameter, and a failure is no wrong request.
+    offered["services"][0]["plans"][0]["adapter"] =
+        adapter(json!({ "credentials": { "from": "${context.cluster}" } }));
+    for tried in [try_catalog(GOOD, offered), try_script("exit 1", json!({}))] {
+        assert!(!tried.printed().contains("hint: "), "{}", tried.printed());
+    }
+}
+
+#[test]
+fn a_binding_that_gives_nothing_is_noted() {
+    let note =
+        "  ok    bind\n        note: it returned no credentials, so the app learns nothing\n";
+    for (result, is_noted) in [
+        ("{}", true),
+        (r#"{"credentials":{}}"#, true),
+        (r#"{"credentials":{"a":1}}"#, false),
+    ] {
+        let tried = try_script(
+            &format!("case $1 in bind) echo '{result}'; exit ;; esac{GOOD}"),
+            json!({}),
+        );
+        assert_eq!(tried.output.status.code(), Some(0));
+        assert_eq!(tried.printed().contains(note), is_noted, "{result}");
+    }
+    let mut drain = catalog(json!({}));
+    drain["services"][0]["requires"] = json!(["syslog_drain"]);
+    let bind = r#"{"syslog_drain_url":"syslog://logs.example.com"}"#;
+    let tried = try_catalog(
+        &format!("case $1 in bind) echo '{bind}'; exit ;; esac{GOOD}"),
+        drain,
+    );
+    assert!(!tried.printed().contains("note: "), "{}", tried.printed());
+}
+
+#[test]
 fn a_plan_may_do_less() {
     let unsupported = r#"case $1 in update) echo '{"error":"unsupported","description":"It cannot grow."}'; exit ;; esac"#;
     let mut catalog = catalog(json!({}));

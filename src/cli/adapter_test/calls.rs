@@ -14,6 +14,7 @@ use crate::json::{Object, to_raw};
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// The first pause before a call is repeated that asked for it; the next ones are longer.
@@ -28,6 +29,8 @@ pub struct Subject<'a> {
     pub tape: &'a Tape,
     pub screen: &'a Screen,
     pub interrupt: &'a Interrupt,
+    /// The operation that was called last.
+    pub called: Cell<Option<Kind>>,
     parameters: &'a Parameters,
     context: Option<Box<RawValue>>,
     bind_resource: Option<Box<RawValue>>,
@@ -107,6 +110,7 @@ impl<'a> Subject<'a> {
             tape,
             screen,
             interrupt,
+            called: Cell::new(None),
             parameters,
             context: to_raw(&context),
             bind_resource: to_raw(&bind_resource),
@@ -236,6 +240,7 @@ impl<'a> Subject<'a> {
         operation: &Operation,
         make: impl Fn(Run<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        self.called.set(Some(kind));
         let deadline = Instant::now() + self.adapter.timeout(kind);
         let cancel = self.interrupt.next_call();
         let (mut attempt, mut pause) = (operation.attempt, PAUSE);

@@ -1,18 +1,26 @@
 //! What a broker does with a plan, and what is wanted of its adapter.
 
 use super::calls::{Made, Operation, Subject};
-use crate::adapter::{Bound, Failure, FailureKind, Provisioned};
+use crate::adapter::{Bound, Failure, FailureKind, Kind, Provisioned};
 use crate::catalog::Service;
 
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// Lives a life of the plan, and returns how many calls did not do what they must. What can be deleted is deleted at the
 /// end, whatever happens before.
 pub fn live(subject: &Subject<'_>) -> usize {
-    let mut life = Life { subject, broken: 0 };
+    let mut life = Life {
+        subject,
+        broken: 0,
+        left_out: Vec::new(),
+    };
     if let Err(failure) = life.live() {
         subject.screen.begin("adapter-test");
         life.failed(&failure);
+    }
+    if life.goes_on() {
+        subject.screen.left_out(&life.left_out);
     }
     life.broken
 }
@@ -20,6 +28,8 @@ pub fn live(subject: &Subject<'_>) -> usize {
 struct Life<'a> {
     subject: &'a Subject<'a>,
     broken: usize,
+    /// The calls that had no sense after one that failed.
+    left_out: Vec<String>,
 }
 
 impl<'a> Life<'a> {
@@ -44,6 +54,14 @@ impl<'a> Life<'a> {
             if self.goes_on() {
                 self.update(&mut instance)?;
             }
+        } else {
+            self.leave_out("provision again");
+            if subject.plan.is_bindable() {
+                self.leave_out("bind");
+                self.leave_out("unbind");
+            }
+            self.leave_out("update");
+            self.leave_out("provision, killed in the middle");
         }
         self.twice("deprovision", |operation| {
             subject.deprovision(&instance, operation)
@@ -67,7 +85,7 @@ impl<'a> Life<'a> {
         match self.subject.provision(instance, again) {
             Err(failure) => self.failed(&failure),
             Ok(second) => match difference(first, &second) {
-                None => self.subject.screen.good(),
+                None => self.subject.screen.good(None),
                 Some(what) => self.bad(&format!(
                     "the repeat returned another {what:?} than the first call: it must find what is there, and say the same"
                 )),
@@ -80,11 +98,21 @@ impl<'a> Life<'a> {
         let mut binding = subject.new_binding()?;
         let operation = Operation::new()?;
         let bind = |operation: &Operation| subject.bind(instance, &binding, operation);
-        let first = self.step_checked(
-            "bind",
-            || bind(&operation),
-            |bound| unbindable(subject.service, bound),
-        );
+        subject.begin("bind");
+        let first = match bind(&operation) {
+            Ok(bound) => {
+                match unbindable(subject.service, &bound) {
+                    Some(text) => self.bad(&text),
+                    None => subject.screen.good(says_nothing(&bound)),
+                }
+                Some(bound)
+            }
+            Err(failure) => {
+                self.failed(&failure);
+                self.leave_out("bind again");
+                None
+            }
+        };
         let second = match first {
             // Repeated credentials may be new ones: nobody has heard of the first.
             Some(_) if self.goes_on() => self.step("bind again", || bind(&operation.again())),
@@ -113,9 +141,12 @@ impl<'a> Life<'a> {
             Err(failure) if failure.kind == FailureKind::Unsupported => {
                 self.subject.screen.skipped(&failure.description);
             }
-            Err(failure) => self.failed(&failure),
+            Err(failure) => {
+                self.failed(&failure);
+                self.leave_out("update again");
+            }
             Ok(_) => {
-                self.subject.screen.good();
+                self.subject.screen.good(None);
                 let again = self.step("update again", || {
                     subject.update(instance, &operation.again())
                 });
@@ -170,7 +201,7 @@ impl<'a> Life<'a> {
             }
             match result {
                 Err(_) if subject.tape.recorded().is_killed => {
-                    subject.screen.good();
+                    subject.screen.good(None);
                     return Ok(Some((instance, operation)));
                 }
                 Err(failure) => {
@@ -195,37 +226,34 @@ impl<'a> Life<'a> {
         call: impl Fn(&Operation) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let operation = Operation::new()?;
-        let first = self.step(name, || call(&operation));
-        if first.is_some() && self.goes_on() {
-            self.step(&format!("{name} again"), || call(&operation.again()));
+        let again = format!("{name} again");
+        match self.step(name, || call(&operation)) {
+            Some(()) if self.goes_on() => {
+                self.step(&again, || call(&operation.again()));
+            }
+            Some(()) => {}
+            None => self.leave_out(&again),
         }
         Ok(())
     }
 
+    /// Makes a call, and shows how it went.
     fn step<T>(&mut self, name: &str, call: impl FnOnce() -> Result<T, Failure>) -> Option<T> {
-        self.step_checked(name, call, |_| None)
-    }
-
-    /// Makes a call, and shows how it went; `complaint` says what is wrong with its result.
-    fn step_checked<T>(
-        &mut self,
-        name: &str,
-        call: impl FnOnce() -> Result<T, Failure>,
-        complaint: impl FnOnce(&T) -> Option<String>,
-    ) -> Option<T> {
         self.subject.begin(name);
-        let made = match call() {
-            Ok(made) => made,
+        match call() {
+            Ok(made) => {
+                self.subject.screen.good(None);
+                Some(made)
+            }
             Err(failure) => {
                 self.failed(&failure);
-                return None;
+                None
             }
-        };
-        match complaint(&made) {
-            None => self.subject.screen.good(),
-            Some(text) => self.bad(&text),
         }
-        Some(made)
+    }
+
+    fn leave_out(&mut self, name: &str) {
+        self.left_out.push(name.to_owned());
     }
 
     /// Whether nobody has interrupted it: then only what was made is still deleted.
@@ -242,6 +270,7 @@ impl<'a> Life<'a> {
         if let Some(detail) = &failure.detail {
             lines.push(format!("the log says: {detail}"));
         }
+        lines.extend(hint(self.subject.called.get(), failure));
         self.show(lines);
     }
 
@@ -254,6 +283,41 @@ impl<'a> Life<'a> {
         let recorded = self.subject.tape.recorded();
         self.subject.screen.bad(lines, &recorded);
     }
+}
+
+/// How to give parameters, where they are most probably what is wrong: users would get a 400.
+fn hint(called: Option<Kind>, failure: &Failure) -> Option<String> {
+    let (option, command) = match called? {
+        Kind::Provision => ("--parameters", "create-service"),
+        Kind::Update => ("--update-parameters", "update-service"),
+        Kind::Bind => ("--bind-parameters", "bind-service"),
+        Kind::Deprovision | Kind::Unbind => return None,
+    };
+    // What the platform says of the place is always there.
+    if failure.kind != FailureKind::Invalid || failure.description.starts_with("context.") {
+        return None;
+    }
+    let missing = failure.description.strip_prefix("parameters.");
+    let missing = missing.and_then(|rest| rest.split_once(": missing"));
+    let json = missing.map_or("JSON".to_owned(), |(path, _)| {
+        let nested = path.rsplit('.').fold("…".to_owned(), |inner, name| {
+            format!("{{{}: {inner}}}", Value::from(name))
+        });
+        format!("'{nested}'")
+    });
+    Some(format!(
+        "hint: what users give with cf {command} -c is given here with {option} {json}"
+    ))
+}
+
+/// A note on a binding that gives an app nothing at all.
+fn says_nothing(bound: &Bound) -> Option<&'static str> {
+    let has_credentials = bound.credentials.as_ref().is_some_and(|c| !c.is_empty());
+    let is_for_the_platform = bound.syslog_drain_url.is_some()
+        || bound.route_service_url.is_some()
+        || bound.volume_mounts.is_some();
+    (!has_credentials && !is_for_the_platform)
+        .then_some("note: it returned no credentials, so the app learns nothing")
 }
 
 /// What of an instance is not the same.

@@ -58,9 +58,10 @@ impl Screen {
         }
     }
 
-    /// The call did what it must.
-    pub fn good(&self) {
-        self.end("ok", &[]);
+    /// The call did what it must; with what is worth a look all the same.
+    pub fn good(&self, note: Option<&str>) {
+        let lines: Vec<String> = note.map(str::to_owned).into_iter().collect();
+        self.end("ok", &lines);
     }
 
     /// The call could not be made, or says nothing about the contract.
@@ -77,6 +78,16 @@ impl Screen {
             recorded.messages.iter().map(String::as_str),
         ));
         self.end("FAIL", &lines);
+    }
+
+    /// What was not called, since something before it failed.
+    pub fn left_out(&self, names: &[String]) {
+        if !names.is_empty() {
+            self.print(&format!(
+                "  left out after a failure: {}\n",
+                names.join("; ")
+            ));
+        }
     }
 
     pub fn summary(&self, plans: usize, broken: usize, is_whole: bool) {

@@ -123,7 +123,8 @@ fn what_a_program_leaves_behind_does_not_hold_the_call() {
     let left = String::from_utf8(heard.output).unwrap();
     assert!(ended.status.unwrap().success() && ended.held_open && ended.stopped.is_none());
     assert!(lives(&left), "a service that a program starts must stay");
-    Command::new("kill").arg(left.trim()).status().unwrap();
+    let left = rustix::process::Pid::from_raw(left.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(left, rustix::process::Signal::TERM).unwrap();
 }
 
 #[test]
