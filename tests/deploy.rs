@@ -5,13 +5,14 @@
 mod support;
 
 use brokerlet::config::VARIABLES;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
+use support::programs::{catalog, executable};
 use support::{Folder, IDS, Request, Setup, bind, binding, instance, needs, program, provision};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -235,6 +236,131 @@ fn the_script_for_dist_is_sound_and_makes_what_the_manifest_wants() {
     }
 }
 
+/// A copy of the project with nothing but the script in it, whose `cargo` has this very binary built already.
+struct Project(Folder);
+
+impl Project {
+    fn new() -> Project {
+        let folder = Folder::new();
+        let at = |path: &str| folder.path().join(path);
+        std::fs::create_dir_all(at("examples/cloudfoundry")).unwrap();
+        std::fs::create_dir(at("bin")).unwrap();
+        let script = "examples/cloudfoundry/dist.sh";
+        folder.file("examples/tutorial.json", file("examples/tutorial.json"));
+        executable(&folder, script, &file(script));
+        let release = "target/x86_64-unknown-linux-gnu/release";
+        let binary = env!("CARGO_BIN_EXE_brokerlet");
+        let cargo =
+            format!("#!/bin/sh\nmkdir -p {release} && ln -sf {binary} {release}/brokerlet\n");
+        executable(&folder, "bin/cargo", &cargo);
+        Project(folder)
+    }
+
+    /// A folder with a catalog of this adapter, a program, and what is not to be taken along.
+    fn catalog(&self, folder: &str, adapter: Value) {
+        let mut catalog = catalog(json!({}));
+        for plan in catalog["services"][0]["plans"].as_array_mut().unwrap() {
+            plan["adapter"] = adapter.clone();
+        }
+        for name in ["lib", ".git", "lib/.cache"] {
+            std::fs::create_dir_all(self.0.path().join(folder).join(name)).unwrap();
+        }
+        let at = |name: &str| format!("{folder}/{name}");
+        self.0.file(&at("mine.json"), catalog.to_string());
+        executable(&self.0, &at("program"), "#!/bin/sh\n");
+        for name in [
+            "lib/words",
+            ".env",
+            ".git/config",
+            "lib/.cache/x",
+            "brokerlet.redb",
+            "brokerlet.redb-journal",
+        ] {
+            self.0.file(&at(name), "content\n");
+        }
+    }
+
+    /// Runs the script: its exit code and what it printed.
+    fn dist(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{}:{path}", self.0.path().join("bin").display());
+        let mut command = program("/bin/sh");
+        command.arg("examples/cloudfoundry/dist.sh").args(arguments);
+        command.current_dir(self.0.path()).env("PATH", path);
+        let output = command
+            .env("HOME", self.0.path().join("home"))
+            .output()
+            .unwrap();
+        let printed = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(printed).unwrap())
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.0.path().join("dist").join(path).exists()
+    }
+}
+
+#[test]
+fn the_script_for_dist_takes_the_programs_of_the_catalog_along() {
+    let project = Project::new();
+    let adapter = json!({ "kind": "exec", "command": ["./program"] });
+    project.catalog("mine", adapter);
+    let (code, printed) = project.dist(&["mine/mine.json"]);
+    assert_eq!(code, Some(0), "{printed}");
+    let taken = "dist/ holds:\n  dist/Procfile\n  dist/brokerlet\n  dist/catalog.json\n  dist/lib/words\n  dist/program\n";
+    assert!(printed.contains(taken), "{printed}");
+    let program = std::fs::metadata(project.0.path().join("dist/program")).unwrap();
+    assert_eq!(program.permissions().mode() & 0o111, 0o111);
+    for left in [
+        ".git",
+        ".env",
+        "lib/.cache",
+        "brokerlet.redb",
+        "brokerlet.redb-journal",
+    ] {
+        assert!(!project.has(left), "{left}");
+    }
+    // Nothing of it is left for a catalog that needs no programs.
+    let (code, printed) = project.dist(&[]);
+    assert_eq!(code, Some(0), "{printed}");
+    let taken = "dist/ holds:\n  dist/Procfile\n  dist/brokerlet\n  dist/catalog.json\n";
+    assert!(
+        printed.contains(taken) && !project.has("program"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn the_script_for_dist_fails_where_the_broker_would_not_start() {
+    let project = Project::new();
+    let adapter = json!({ "kind": "exec", "command": ["./no-such-program"] });
+    project.catalog("mine", adapter);
+    let (code, printed) = project.dist(&["mine/mine.json"]);
+    assert_eq!(code, Some(78), "{printed}");
+    assert!(
+        printed.contains("no-such-program does not exist"),
+        "{printed}"
+    );
+    assert!(printed.ends_with("dist.sh: the broker would not start with this catalog\n"));
+}
+
+#[test]
+fn the_script_for_dist_takes_no_folder_that_holds_more_than_programs() {
+    let project = Project::new();
+    let adapter = json!({ "kind": "exec", "command": ["./program"] });
+    project.catalog(".", adapter.clone());
+    project.catalog("home", adapter);
+    for catalog in ["mine.json", "home/mine.json"] {
+        let (code, printed) = project.dist(&[catalog]);
+        assert_eq!(code, Some(66), "{printed}");
+        assert!(
+            printed.contains("put them into a folder of their own"),
+            "{printed}"
+        );
+        assert!(!project.has("catalog.json"));
+    }
+}
+
 #[test]
 fn the_script_for_dist_names_a_catalog_that_is_not_there() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cloudfoundry/dist.sh");
@@ -273,11 +399,16 @@ fn the_service_unit_keeps_state_and_secrets_where_they_belong() {
         "Environment=BROKER_STORE=file:%S/brokerlet/brokerlet.redb",
         "LoadCredential=password:/etc/brokerlet/password",
         "Environment=BROKER_PASSWORD_FILE=%d/password",
+        "Environment=BROKER_CATALOG=%d/catalog.json",
+        "EnvironmentFile=-/etc/brokerlet/environment",
         "Restart=on-failure",
         "ProtectSystem=strict",
     ] {
         assert!(lines.contains(&wanted), "{wanted:?} is not in the unit");
     }
+    // Where the catalog lies, so that ${file:mail-password} finds it.
+    let secret = "#LoadCredential=mail-password:/etc/brokerlet/mail-password";
+    assert!(unit.lines().any(|line| line == secret), "{unit}");
     assert!(
         !unit.contains("BROKER_PASSWORD="),
         "the password is in the unit"
