@@ -322,7 +322,7 @@ fn server() -> Fallible {
             fulfilments.insert(plan.id.clone(), built.ok_or("a plan cannot be fulfilled")?);
         }
     }
-    let broker = Broker::new(Plans::new(catalog, fulfilments)?, Box::new(Memory::new()));
+    let broker = Broker::new(Plans::new(catalog, fulfilments), Box::new(Memory::new()));
     let dispatcher = Dispatcher::new(broker, Credentials::new([(USERNAME, PASSWORD)]));
     let listener = TcpListener::bind("127.0.0.1:0")?;
     log::start(log::Format::Logfmt);

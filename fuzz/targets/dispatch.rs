@@ -71,7 +71,7 @@ fn dispatcher() -> Dispatcher {
         }
     }
     assert!(!findings.has_errors(), "{findings:?}");
-    let plans = Plans::new(loaded.catalog, fulfilments).unwrap();
+    let plans = Plans::new(loaded.catalog, fulfilments);
     let broker = Broker::new(plans, Box::new(Memory::new()));
     Dispatcher::new(broker, Credentials::new([("alex", "bigsecret")]))
 }

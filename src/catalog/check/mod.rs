@@ -3,6 +3,7 @@
 //! The rules are tables (`tables`); here is what walks them. Nothing that passes may be refused by the types of
 //! [`super`] afterwards.
 
+mod draft04;
 mod parameters;
 mod tables;
 #[cfg(test)]
@@ -124,7 +125,7 @@ impl<'d> Checker<'d, '_> {
             (Rule::Permissions, Value::Array(items)) => self.each(items, Self::permission),
             (Rule::Object(table), Value::Object(object)) => self.object(object, table),
             (Rule::Schemas(table), Value::Object(object)) => self.schemas(object, table),
-            (Rule::JsonSchema, Value::Object(_)) => self.json_schema(value),
+            (Rule::JsonSchema, Value::Object(schema)) => self.json_schema(value, schema),
             (Rule::Objects(table, item), Value::Array(items)) => {
                 if items.is_empty() {
                     let note = field.note;
