@@ -533,11 +533,12 @@ fn secrets_are_masked_in_all_that_a_program_writes() {
     let folder = Folder::new();
     let secret = folder.file("secret", "file-secret\n");
     let settings = json!({ "env": {
-        "A": "${env:ADMIN}", "F": format!("${{file:{}}}", secret.display()), "U": "db://admin:literal-secret@host"
+        "A": "${env:ADMIN}", "F": format!("${{file:{}}}", secret.display()), "U": "db://admin:${env:ADMIN}@db.example.com",
+        "H": "db.example.com"
     }});
     // Before the result is known, across writes, and after it.
     let script = r#"
-echo "admin $A, file $F, $U" >&2
+echo "admin $A, file $F, $U, $H" >&2
 printf 'new: bind' >&2; printf -- '-secret; ' >&2; printf 'x%sy\n' 'uri%20secret%2F' >&2
 echo '{"progress": "at '"$A"'"}'
 echo '{"credentials": {"password": "bind-secret", "deep": [{"uri": "uri secret/"}]}, "state": {}}'
@@ -555,7 +556,7 @@ echo 'again bind-secret' >&2"#;
         .filter(|line| line.contains("=bind "))
         .collect();
     assert!(
-        of_bind[0].ends_with("message=\"admin ***, file ***, ***\""),
+        of_bind[0].ends_with("message=\"admin ***, file ***, ***, db.example.com\""),
         "{of_bind:?}"
     );
     assert!(
@@ -563,7 +564,7 @@ echo 'again bind-secret' >&2"#;
         "{of_bind:?}"
     );
     let (_, printed) = broker.stop();
-    for secret in ["env-secret", "file-secret", "literal-secret"] {
+    for secret in ["env-secret", "file-secret", "db://admin"] {
         assert!(!printed.contains(secret), "{printed}");
     }
 

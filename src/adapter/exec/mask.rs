@@ -1,6 +1,6 @@
 //! Keeps what is secret out of texts that a program wrote.
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -9,6 +9,13 @@ pub const MASKED: &str = "***";
 /// Shorter values are words, ports and flags rather than secrets: masking "true" or "5432" would make texts unreadable
 /// and hide nothing.
 pub const SHORTEST: usize = 6;
+
+/// What most programs encode: everything but the unreserved characters (RFC 3986, 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Values that must not be seen. Deliberately not printable.
 #[derive(Clone, Default)]
@@ -25,7 +32,9 @@ impl Mask {
             self.push(line.to_owned());
             let quoted = Value::from(line).to_string();
             self.push(quoted[1..quoted.len() - 1].to_owned());
-            self.push(utf8_percent_encode(line, NON_ALPHANUMERIC).to_string());
+            for encoded in [NON_ALPHANUMERIC, RESERVED] {
+                self.push(utf8_percent_encode(line, encoded).to_string());
+            }
         }
     }
 
@@ -133,11 +142,12 @@ mod tests {
 
     #[test]
     fn a_secret_is_known_within_json_and_within_a_url() {
-        let mask = mask(&["p\"a/ss w\u{7}rd"]);
+        let mask = mask(&["p\"a/ss-w\u{7}rd"]);
         for text in [
-            "p\"a/ss w\u{7}rd",
-            r#"p\"a/ss w\u0007rd"#,
-            "p%22a%2Fss%20w%07rd",
+            "p\"a/ss-w\u{7}rd",
+            r#"p\"a/ss-w\u0007rd"#,
+            "p%22a%2Fss%2Dw%07rd",
+            "p%22a%2Fss-w%07rd",
         ] {
             assert_eq!(mask.apply(&format!("<{text}>")), "<***>");
         }

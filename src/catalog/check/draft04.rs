@@ -104,7 +104,8 @@ impl<'d> Checker<'d, '_> {
             }
         }
         for (keyword, companion) in COMPANIONS {
-            if schema.contains_key(keyword) && !schema.contains_key(companion) {
+            let is_given = schema.get(keyword).is_some_and(Value::is_boolean);
+            if is_given && !schema.contains_key(companion) {
                 let text = format!("found without {companion:?}");
                 self.within_key(keyword, |this| this.refused(text));
             }

@@ -74,7 +74,11 @@ impl<'d> Checker<'d, '_> {
         if draft.is_none_or(|draft| draft.old_enough) {
             self.draft04(keywords);
         }
-        if self.findings.count(Severity::Error) == errors_before {
+        let is_known = !self
+            .unknown
+            .iter()
+            .any(|place| place.starts_with(&self.place));
+        if is_known && self.findings.count(Severity::Error) == errors_before {
             self.usable_schema(schema);
         }
     }

@@ -230,7 +230,7 @@ fn files_are_read_anew_and_their_content_is_secret() {
     let secret = folder.file("secret", "first-password\n", 0o600);
     let settings = json!({
         "command": ["./run.sh"],
-        "env": {"URL": "db://u:${file:secret}@${env:HOST}/$${x}", "HOME": "/nowhere/else"}
+        "env": {"URL": "db://u:${file:secret|url}@${env:HOST}/$${x}", "HOME": "/nowhere/else"}
     });
     let (setup, findings) = folder.read(&settings);
     assert_eq!(findings, [""; 0]);
@@ -248,7 +248,11 @@ fn files_are_read_anew_and_their_content_is_secret() {
         "db://u:first-password@relay.example.com/${x}"
     );
     assert_eq!(value(&environment, "HOME"), "/nowhere/else");
-    assert_eq!(environment.mask.apply("got first-password"), "got ***");
+    let told = "got first-password, relay.example.com of db://u:first-password@relay.example.com/${x} in /nowhere/else";
+    assert_eq!(
+        environment.mask.apply(told),
+        "got ***, *** of *** in /nowhere/else"
+    );
 
     fs::write(&secret, "second-password\r\n").unwrap();
     let environment = setup.environment().unwrap();
