@@ -15,6 +15,7 @@ mod support;
 use brokerlet::adapter::Kinds;
 use brokerlet::broker::Broker;
 use brokerlet::broker::plans::Plans;
+use brokerlet::catalog::environment::Environment;
 use brokerlet::catalog::file::{self, Loaded};
 use brokerlet::http::auth::Credentials;
 use brokerlet::http::dispatch::Dispatcher;
@@ -304,25 +305,18 @@ fn hello(mut request: tiny_http::Request, credentials: &str) {
 /// In a process of its own: the broker behind its server, without configuration and front door.
 fn server() -> Fallible {
     let text = include_str!("../examples/tutorial.json");
-    let environment = |_: &str| None;
-    let (loaded, mut findings) = file::parse(text, SystemTime::now(), &environment);
+    let environment = Environment::new(&|_| None, Path::new(""));
+    let (loaded, mut findings) = file::parse(text, SystemTime::now(), environment);
     let Loaded { catalog, .. } = loaded.ok_or("the tutorial's catalog is wrong")?;
     let kinds = Kinds::standard();
     let mut fulfilments = HashMap::new();
     for service in catalog.services() {
         for plan in &service.plans {
-            let built = kinds.build(
-                None,
-                service,
-                plan,
-                &environment,
-                Path::new(""),
-                &mut findings,
-            );
+            let built = kinds.build(None, service, plan, environment, &mut findings);
             fulfilments.insert(plan.id.clone(), built.ok_or("a plan cannot be fulfilled")?);
         }
     }
-    let broker = Broker::new(Plans::new(catalog, fulfilments)?, Box::new(Memory::new()));
+    let broker = Broker::new(Plans::new(catalog, fulfilments), Box::new(Memory::new()));
     let dispatcher = Dispatcher::new(broker, Credentials::new([(USERNAME, PASSWORD)]));
     let listener = TcpListener::bind("127.0.0.1:0")?;
     log::start(log::Format::Logfmt);

@@ -4,28 +4,20 @@ mod adapter_test;
 mod check;
 mod health;
 mod help;
+mod load;
 
 use crate::adapter::Kinds;
-use crate::adapter::settings::Fulfilment;
-use crate::catalog::Catalog;
-use crate::catalog::file::{self, Environment, Loaded};
-use crate::catalog::finding::Findings;
 use crate::memory;
 use crate::serve;
+pub(crate) use load::load;
 
-use std::collections::HashMap;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 /// The arguments are wrong (sysexits.h).
 const EX_USAGE: u8 = 64;
 /// The environment or the catalog file is wrong (sysexits.h).
 const EX_CONFIG: u8 = 78;
-
-/// What is offered when no catalog file is named: the tutorial's service.
-const TUTORIAL: &str = include_str!("../examples/tutorial.json");
 
 /// Runs the program with the adapters that a catalog file may name: reads the arguments and the environment, serves
 /// until SIGTERM or SIGINT, and returns the exit code. A program that brings its own adapters calls this.
@@ -42,7 +34,10 @@ pub fn main(kinds: Kinds) -> ExitCode {
     }
     match arguments[..] {
         [] => serve::serve(&kinds),
-        ["check", file] if !file.starts_with('-') => check::run(Path::new(file), &kinds),
+        ["check", ref rest @ ..] => match check::Options::parse(rest) {
+            Ok(options) => check::run(&options, &kinds),
+            Err(complaint) => usage(&complaint),
+        },
         ["adapter-test", ref rest @ ..] => match adapter_test::Options::parse(rest) {
             Ok(options) => adapter_test::run(&options, kinds),
             Err(complaint) => usage(&complaint),
@@ -69,51 +64,4 @@ fn usage(complaint: &str) -> ExitCode {
 /// To standard output. A reader that has seen enough, as `head`, is no error.
 fn print(text: &str) {
     _ = std::io::stdout().lock().write_all(text.as_bytes());
-}
-
-/// Everything that a catalog file says: what is offered, and how it is fulfilled.
-pub(crate) type Offered = (Catalog, HashMap<String, Fulfilment>);
-
-/// Reads and checks a catalog file in full, adapters included: all findings at once. `None` stands for the built-in catalog. The catalog is
-/// absent exactly if the findings have errors.
-pub(crate) fn load(
-    path: Option<&Path>,
-    kinds: &Kinds,
-    environment: Environment<'_>,
-) -> (Option<Offered>, Findings) {
-    let (text, modified) = match path.map(read) {
-        None => (TUTORIAL.to_owned(), SystemTime::now()),
-        Some(Ok(read)) => read,
-        Some(Err(error)) => {
-            let mut findings = Findings::default();
-            findings.error("", error);
-            return (None, findings);
-        }
-    };
-    let (loaded, mut findings) = file::parse(&text, modified, environment);
-    let Some(Loaded { catalog, adapters }) = loaded else {
-        return (None, findings);
-    };
-    let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
-    let mut fulfilments = HashMap::new();
-    for (s, service) in catalog.services().iter().enumerate() {
-        for (p, plan) in service.plans.iter().enumerate() {
-            let private = adapters.get(&(s, p));
-            if let Some(built) =
-                kinds.build(private, service, plan, environment, folder, &mut findings)
-            {
-                fulfilments.insert(plan.id.clone(), built);
-            }
-        }
-    }
-    findings.sort();
-    let offered = (!findings.has_errors()).then_some((catalog, fulfilments));
-    (offered, findings)
-}
-
-fn read(path: &Path) -> Result<(String, SystemTime), String> {
-    let failed = |error| format!("cannot read the catalog file: {error}");
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
-    Ok((text, modified.unwrap_or_else(|_| SystemTime::now())))
 }

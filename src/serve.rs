@@ -260,8 +260,7 @@ fn load_plans(config: &Config, kinds: &Kinds) -> Result<Plans, Refusal> {
             .with("message", &finding.text)
             .send();
     }
-    Plans::new(catalog, fulfilments)
-        .map_err(|error| Refusal(EX_CONFIG, vec![format!("{file}: {error}")]))
+    Ok(Plans::new(catalog, fulfilments))
 }
 
 fn open_store(config: &StoreConfig) -> Result<Box<dyn Store>, store::Error> {

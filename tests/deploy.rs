@@ -342,6 +342,14 @@ fn the_script_for_dist_fails_where_the_broker_would_not_start() {
         "{printed}"
     );
     assert!(printed.ends_with("dist.sh: the broker would not start with this catalog\n"));
+
+    // Variables are the app's.
+    let adapter = json!({
+        "kind": "exec", "command": ["./program"], "env": { "A": "${env:ONLY_THE_APP_HAS_IT}" }
+    });
+    project.catalog("mine", adapter);
+    let (code, printed) = project.dist(&["mine/mine.json"]);
+    assert_eq!(code, Some(0), "{printed}");
 }
 
 #[test]

@@ -322,7 +322,7 @@ fn check(catalog: &Path) -> String {
     let names = text
         .split("${env:")
         .skip(1)
-        .filter_map(|rest| rest.split('}').next());
+        .filter_map(|rest| rest.split(['}', '|']).next());
     let output = brokerlet()
         .envs(names.map(|name| (name, "a-value")))
         .arg("check")

@@ -122,3 +122,48 @@ fn a_plan_without_schemas_takes_any_parameters() {
             .expect(201);
     }
 }
+
+/// A plan whose parameter `password` has a pattern that only a backtracking engine can apply, and whose bindings have a
+/// schema that refers to nothing.
+fn passwords(pattern: &str) -> Broker {
+    let parameters = |mut keywords: Value| {
+        keywords["$schema"] = json!("http://json-schema.org/draft-06/schema#");
+        json!({ "create": { "parameters": keywords } })
+    };
+    let mut catalog = catalog();
+    catalog["services"][0]["plans"][0]["schemas"] = json!({
+        "service_instance": parameters(json!({ "properties": { "password": { "pattern": pattern } } })),
+        "service_binding": parameters(json!({ "properties": { "size": { "$ref": "#/definitions/gone" } } })),
+    });
+    Broker::with(&catalog)
+}
+
+#[test]
+fn a_password_rule_with_look_ahead_is_applied() {
+    let broker = passwords("^(?=.*[0-9])(?=.*[a-z]).{8,64}$");
+    let body = support::provision("service-1", "plan-1");
+    let provision = |id: &str, password: &str| {
+        broker.put(&instance(id), &with(&body, json!({ "password": password })))
+    };
+    provision("i", "password").expect_naming(400, "parameters.password: ");
+    provision("i", "passw0rd").expect(201);
+    // Nobody can tell what the other schema means, so nothing is checked against it.
+    let bind = with(&support::bind("service-1", "plan-1"), json!({ "size": [] }));
+    broker.put(&binding("i", "b"), &bind).expect(201);
+}
+
+#[test]
+fn no_parameter_holds_a_worker() {
+    let broker = passwords("^(?!x)(a|a)*\\1b");
+    let body = support::provision("service-1", "plan-1");
+    // Without a limit, each of these would take until the sun goes out.
+    for _ in 0..20 {
+        let evil = json!({ "password": format!("{}!", "a".repeat(10_000)) });
+        broker
+            .put(&instance("i"), &with(&body, evil))
+            .expect_naming(400, "parameters.password: ");
+    }
+    broker
+        .put(&instance("i"), &with(&body, json!({ "password": "aaab" })))
+        .expect(201);
+}

@@ -539,3 +539,61 @@ fn random_values_survive_a_restart() {
     };
     assert_eq!(random(&updated), random(&shown));
 }
+
+#[test]
+fn a_file_is_read_anew_for_each_binding() {
+    let setup = Setup::new();
+    let path = setup.folder.file("password", "p@ss/w:rd\r\n");
+    let catalog = catalog(json!({
+        "binding": { "credentials": {
+            "password": "${file:password}",
+            "uri": "smtp://relay:${file:password|url}@mail.example.com",
+            "note": "user ${parameters.user|url}, ${binding_id|url}",
+        }},
+    }));
+    let broker = setup.catalog(&catalog).start();
+    broker.put(&instance("i"), &provision()).expect(201);
+    let bind_as = |id: &str| {
+        let body = with_parameters(&bind(), json!({ "user": "a b" }));
+        broker.put(&binding("i", id), &body)
+    };
+    let credentials = bind_as("b-1").expect(201).json()["credentials"].take();
+    assert_eq!(
+        credentials,
+        json!({
+            "password": "p@ss/w:rd",
+            "uri": "smtp://relay:p%40ss%2Fw%3Ard@mail.example.com",
+            "note": "user a%20b, b-1",
+        })
+    );
+    std::fs::write(&path, "changed").unwrap();
+    let credentials = bind_as("b-2").expect(201).json()["credentials"].take();
+    assert_eq!(credentials["uri"], "smtp://relay:changed@mail.example.com");
+
+    std::fs::remove_file(&path).unwrap();
+    let answer = bind_as("b-3").expect(503);
+    let description = answer.json()["description"].to_string();
+    assert!(
+        description.contains("a secret of this service cannot be read at the moment"),
+        "{description}"
+    );
+    assert!(!description.contains("password"), "{description}");
+    broker.wait_for_print("cannot read the file ");
+    // Nothing was changed, so it works as soon as the file is there.
+    std::fs::write(&path, "back").unwrap();
+    bind_as("b-3").expect(201);
+    let (_, printed) = broker.stop();
+    for secret in ["p@ss", "changed"] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_found_at_the_start() {
+    let catalog = catalog(json!({ "binding": { "credentials": { "a": "${file:gone}" } } }));
+    let output = Setup::new().catalog(&catalog).run();
+    assert_eq!(output.status.code(), Some(78));
+    let told = String::from_utf8(output.stderr).unwrap();
+    let wanted = "error: services[0].plans[0].adapter.binding.credentials.a: at character 1: cannot read the file ";
+    assert!(told.contains(wanted), "{told}");
+}

@@ -4,30 +4,26 @@
 //! nothing of the private parts, and is itself a catalog without errors that is served in the same way.
 
 use brokerlet::adapter::Kinds;
+use brokerlet::catalog::environment::Environment;
 use brokerlet::catalog::file::{self, Loaded};
 use serde_json::Value;
+use std::path::Path;
 use std::time::SystemTime;
 
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
-    let environment = |name: &str| (name == "SET").then(|| "from the environment".to_owned());
-    let (loaded, mut findings) = file::parse(text, SystemTime::UNIX_EPOCH, &environment);
+    let variables = |name: &str| (name == "SET").then(|| "from the environment".to_owned());
+    let environment = Environment::new(&variables, Path::new(""));
+    let (loaded, mut findings) = file::parse(text, SystemTime::UNIX_EPOCH, environment);
     let mut unbuilt = 0;
     if let Some(Loaded { catalog, adapters }) = &loaded {
         let kinds = Kinds::standard();
         for (s, service) in catalog.services().iter().enumerate() {
             for (p, plan) in service.plans.iter().enumerate() {
                 let private = adapters.get(&(s, p));
-                let built = kinds.build(
-                    private,
-                    service,
-                    plan,
-                    &environment,
-                    std::path::Path::new(""),
-                    &mut findings,
-                );
+                let built = kinds.build(private, service, plan, environment, &mut findings);
                 unbuilt += usize::from(built.is_none());
             }
         }
@@ -64,7 +60,7 @@ pub fn run(input: &[u8]) {
     }
     // An expression that was escaped in the file is one when it is read again.
     if !rendered.contains("${") {
-        let (again, findings) = file::parse(&rendered, SystemTime::UNIX_EPOCH, &environment);
+        let (again, findings) = file::parse(&rendered, SystemTime::UNIX_EPOCH, environment);
         assert!(!findings.has_errors(), "{findings:?} in {rendered}");
         assert_eq!(again.unwrap().catalog.rendered(), loaded.catalog.rendered());
     }

@@ -8,6 +8,7 @@
 use brokerlet::adapter::Kinds;
 use brokerlet::broker::Broker;
 use brokerlet::broker::plans::Plans;
+use brokerlet::catalog::environment::Environment;
 use brokerlet::catalog::file;
 use brokerlet::http::auth::Credentials;
 use brokerlet::http::dispatch::Dispatcher;
@@ -16,6 +17,7 @@ use brokerlet::http::{FORWARDED, Headers, Request};
 use brokerlet::store::memory::Memory;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::SystemTime;
 
 /// `alex:bigsecret`.
@@ -51,27 +53,20 @@ pub fn run(input: &[u8]) {
 }
 
 fn dispatcher() -> Dispatcher {
-    let environment = |_: &str| None;
-    let (loaded, mut findings) = file::parse(CATALOG, SystemTime::UNIX_EPOCH, &environment);
+    let environment = Environment::new(&|_| None, Path::new(""));
+    let (loaded, mut findings) = file::parse(CATALOG, SystemTime::UNIX_EPOCH, environment);
     let loaded = loaded.unwrap();
     let kinds = Kinds::standard();
     let mut fulfilments = HashMap::new();
     for (s, service) in loaded.catalog.services().iter().enumerate() {
         for (p, plan) in service.plans.iter().enumerate() {
             let private = loaded.adapters.get(&(s, p));
-            let built = kinds.build(
-                private,
-                service,
-                plan,
-                &environment,
-                std::path::Path::new(""),
-                &mut findings,
-            );
+            let built = kinds.build(private, service, plan, environment, &mut findings);
             fulfilments.insert(plan.id.clone(), built.unwrap());
         }
     }
     assert!(!findings.has_errors(), "{findings:?}");
-    let plans = Plans::new(loaded.catalog, fulfilments).unwrap();
+    let plans = Plans::new(loaded.catalog, fulfilments);
     let broker = Broker::new(plans, Box::new(Memory::new()));
     Dispatcher::new(broker, Credentials::new([("alex", "bigsecret")]))
 }

@@ -10,7 +10,7 @@ pub mod template;
 use crate::catalog::{Plan, Service};
 use crate::json::Object;
 pub use run::{Cancel, Kind, OnCancel, Reason, Run};
-pub use settings::{Kinds, Settings};
+pub use settings::{Kinds, Secret, Settings};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -1,16 +1,21 @@
 //! Reading the private `adapter` object of a plan: typed, with the place in every complaint.
 
 mod platform;
+mod secret;
 
 use super::{Adapter, Kind, exec, shared};
-use crate::catalog::file::{Environment, Private, expand_env};
+use crate::catalog::environment::Environment;
+use crate::catalog::expression::{Expression, unencoded};
+use crate::catalog::file::Private;
 use crate::catalog::finding::{Findings, suggestion};
 use crate::catalog::{Plan, Service};
 use crate::json;
+pub use secret::Secret;
+pub(super) use secret::unreadable;
 
 use serde_json::{Map, Value};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +36,9 @@ struct Context<'a> {
     service: &'a Service,
     plan: &'a Plan,
     environment: Environment<'a>,
-    folder: &'a Path,
     findings: &'a RefCell<Findings>,
+    /// Where strings stand whose value is not known: see [`Environment::without_secrets`].
+    unknown: &'a RefCell<HashSet<String>>,
     stands_at_service: bool,
 }
 
@@ -47,14 +53,14 @@ impl<'a> Settings<'a> {
         self.context.plan
     }
 
-    /// The environment that `${env:NAME}` is read from.
+    /// Where `${env:NAME}` and `${file:PATH}` are read from.
     pub fn environment(&self) -> Environment<'a> {
         self.context.environment
     }
 
     /// The folder of the catalog file, which relative paths in it start from.
     pub fn folder(&self) -> &'a Path {
-        self.context.folder
+        self.context.environment.folder()
     }
 
     /// Whether the settings stand at the service offering, for all of its plans that have none of their own.
@@ -73,16 +79,54 @@ impl<'a> Settings<'a> {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
-    /// A string, with `${env:NAME}` filled in.
+    /// A string, with `${env:NAME}` and `${file:PATH}` filled in: files as they are now. [`Settings::secret`] reads them at
+    /// each use.
     pub fn string(&self, key: &'static str) -> Option<String> {
         let text = self.literal(key)?;
-        match expand_env(text, self.context.environment) {
-            Ok(text) => Some(text.into_owned()),
+        let refuse = |expression: &Expression<'_>| expression.refuse_public();
+        match self.context.environment.fill(text, refuse) {
+            Ok(filled) => {
+                if !filled.is_known {
+                    self.is_unknown(key);
+                }
+                self.warn_of_unencoded(text, key);
+                Some(filled.text.into_owned())
+            }
             Err(error) => {
                 self.error(key, error);
                 None
             }
         }
+    }
+
+    /// A string whose `${file:PATH}` are read anew at each use, so that a changed password needs no restart.
+    pub fn secret(&self, key: &'static str) -> Option<Secret> {
+        self.secret_at(self.literal(key)?, key)
+    }
+
+    /// [`Settings::secret`], of a text that stands at `key`, which may lead further down.
+    pub(super) fn secret_at(&self, text: &str, key: &str) -> Option<Secret> {
+        match Secret::parse(text, self.context.environment) {
+            Ok(secret) => {
+                self.warn_of_unencoded(text, key);
+                Some(secret)
+            }
+            Err(error) => {
+                self.error(key, error);
+                None
+            }
+        }
+    }
+
+    fn warn_of_unencoded(&self, text: &str, key: &str) {
+        for warning in unencoded(text, |found| !found.is_outside()) {
+            self.warning(key, warning);
+        }
+    }
+
+    /// Says that the value of `key` can be anything, so that nothing which is said of it counts.
+    fn is_unknown(&self, key: &str) {
+        self.context.unknown.borrow_mut().insert(self.place(key));
     }
 
     /// A string as it stands in the file. What a message may quote: it holds nothing of the environment.
@@ -260,7 +304,7 @@ impl Kinds {
         self
     }
 
-    /// The adapter of one plan. `folder` is that of the catalog file. A plan without settings accepts everything, and its
+    /// The adapter of one plan. A plan without settings accepts everything, and its
     /// credentials are `{}`.
     pub fn build(
         &self,
@@ -268,7 +312,6 @@ impl Kinds {
         service: &Service,
         plan: &Plan,
         environment: Environment<'_>,
-        folder: &Path,
         findings: &mut Findings,
     ) -> Option<Fulfilment> {
         let Some(private) = private else {
@@ -279,19 +322,23 @@ impl Kinds {
             });
         };
         let collected = RefCell::new(Findings::default());
+        let unknown = RefCell::default();
         let built = {
             let place = private.place().to_owned();
             let context = Context {
                 service,
                 plan,
                 environment,
-                folder,
                 findings: &collected,
+                unknown: &unknown,
                 stands_at_service: !place.contains(".plans["),
             };
             self.build_kind(&Settings::new(place, private.object(), context))
         };
-        let collected = collected.into_inner();
+        let (mut collected, unknown) = (collected.into_inner(), unknown.into_inner());
+        collected
+            .0
+            .retain(|finding| !unknown.contains(&finding.place));
         let failed = collected.has_errors();
         // Settings that several plans take over from their service offering are complained about once.
         for finding in collected.0 {

@@ -11,10 +11,11 @@ mod rule;
 mod tests;
 
 pub use parse::{Parser, Scope};
-pub(super) use parse::{Token, tokens_of};
 pub use random::Random;
 pub use render::{Values, render_list, render_object};
 pub use rule::{Complaint, Rule};
+
+use crate::catalog::environment::SecretFile;
 
 use serde_json::Value;
 use std::fmt;
@@ -38,6 +39,8 @@ pub type Members = Vec<(String, Template)>;
 pub enum Piece {
     Literal(String),
     Expression(Expression),
+    /// `|url`: percent-encoded.
+    Url(Expression),
 }
 
 /// What a call fills in. `${plan.name}` and its like are not here: the parser knows them, as it does `${env:NAME}`.
@@ -50,6 +53,10 @@ pub enum Expression {
     Context(String),
     /// An index into [`Parser::into_randoms`].
     Random(usize),
+    /// Read anew for each call.
+    File(SecretFile),
+    /// What is absent from the environment of a check without secrets; nothing is rendered then.
+    Absent,
 }
 
 /// A template whose result must keep to a rule.
@@ -68,6 +75,8 @@ impl fmt::Display for Expression {
             Expression::Parameter(path) => write!(f, "parameters.{path}"),
             Expression::Context(path) => write!(f, "context.{path}"),
             Expression::Random(_) => f.write_str("random"),
+            Expression::File(_) => f.write_str("file"),
+            Expression::Absent => f.write_str("env"),
         }
     }
 }

@@ -33,23 +33,20 @@ pub struct Offer<'a> {
 }
 
 impl Plans {
-    /// `fulfilments` has one for every plan id of the catalog. The error names the plan whose schema cannot be used.
-    pub fn new(
-        catalog: Catalog,
-        fulfilments: HashMap<String, Fulfilment>,
-    ) -> Result<Plans, String> {
+    /// `fulfilments` has one for every plan id of the catalog.
+    pub fn new(catalog: Catalog, fulfilments: HashMap<String, Fulfilment>) -> Plans {
         let mut entries = HashMap::with_capacity(fulfilments.len());
         for plan in catalog.services().iter().flat_map(|service| &service.plans) {
             if let Some(fulfilment) = fulfilments.get(&plan.id) {
                 let entry = Entry {
                     fulfilment: fulfilment.clone(),
                     #[cfg(feature = "schemas")]
-                    validators: compile(plan)?,
+                    validators: compile(plan),
                 };
                 entries.insert(plan.id.clone(), entry);
             }
         }
-        Ok(Plans { catalog, entries })
+        Plans { catalog, entries }
     }
 
     pub fn catalog(&self) -> &Catalog {
@@ -141,15 +138,11 @@ impl<'a> Offer<'a> {
     }
 }
 
+/// Those of a plan's schemas that can be used; `check` warns of the others.
 #[cfg(feature = "schemas")]
-fn compile(plan: &Plan) -> Result<Vec<(SchemaUse, Validator)>, String> {
+fn compile(plan: &Plan) -> Vec<(SchemaUse, Validator)> {
     [SchemaUse::Provision, SchemaUse::Update, SchemaUse::Bind]
         .into_iter()
-        .filter_map(|wanted| Some((wanted, plan.schema(wanted)?)))
-        .map(|(wanted, schema)| {
-            Validator::compile(schema)
-                .map(|validator| (wanted, validator))
-                .map_err(|error| format!("plan {:?}: {error}", plan.name))
-        })
+        .filter_map(|wanted| Some((wanted, Validator::compile(plan.schema(wanted)?).ok()?)))
         .collect()
 }

@@ -1,20 +1,22 @@
 //! The operator's file. Splits the private adapter settings off the catalog, so that they cannot be served.
 
 mod duplicates;
+mod mistakes;
 
-use super::finding::{Findings, misspelling};
+use super::environment::Environment;
+use super::expression::{Expression, unencoded};
+use super::finding::Findings;
 use super::{Catalog, Plan, Service, check};
+
+pub use mistakes::decode;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::SystemTime;
-
-/// Looks an environment variable up.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The `adapter` object of a plan, or of a service offering for the plans that have none of their own. Deliberately
 /// neither `Serialize` nor printable: it holds secrets.
@@ -62,14 +64,20 @@ pub fn parse(
     let mut document: Value = match serde_json::from_str(text) {
         Ok(document) => document,
         Err(error) => {
-            findings.error("", format!("not valid JSON: {error}"));
+            findings.error("", mistakes::explain(text, &error));
             return (None, findings);
         }
     };
     duplicates::find(text, &mut findings);
     let adapters = split(&mut document, &mut findings);
-    expand(&mut document, "", environment, &mut findings);
-    check::check(&document, &mut findings);
+    let mut fill = Fill {
+        environment,
+        findings: &mut findings,
+        unknown: HashSet::new(),
+    };
+    fill.value(&mut document, "");
+    let unknown = fill.unknown;
+    check::check(&document, &unknown, &mut findings);
     findings.sort();
     let services = take(&mut document, "services").unwrap_or_default();
     let services = Vec::<Service>::deserialize(&services).unwrap_or_else(|error| {
@@ -146,15 +154,6 @@ fn take(holder: &mut Value, key: &str) -> Option<Value> {
 
 fn take_adapter(holder: &mut Value, place: &str, findings: &mut Findings) -> Option<Private> {
     let adapter = take(holder, "adapter");
-    for key in holder.as_object().into_iter().flat_map(Map::keys) {
-        if misspelling(key, ["adapter"]).is_some() {
-            // It would be served to everybody as an extension field, secrets included.
-            findings.error(
-                format!("{place}.{key}"),
-                "unknown key, did you mean \"adapter\"? It would be served in the catalog, with all it holds",
-            );
-        }
-    }
     let place = format!("{place}.adapter");
     match adapter? {
         Value::Null => None,
@@ -170,63 +169,71 @@ fn take_adapter(holder: &mut Value, place: &str, findings: &mut Findings) -> Opt
     }
 }
 
-/// Fills `${env:NAME}` in every string of the public part; anything else that looks like an expression is kept.
-fn expand(value: &mut Value, place: &str, environment: Environment<'_>, findings: &mut Findings) {
-    match value {
-        Value::String(text) => match expand_env(text, environment) {
-            Ok(Cow::Owned(expanded)) => *text = expanded,
-            Ok(Cow::Borrowed(_)) => {}
-            Err(error) => findings.error(place, error),
-        },
-        Value::Array(items) => {
-            for (i, item) in items.iter_mut().enumerate() {
-                expand(item, &format!("{place}[{i}]"), environment, findings);
+/// Fills `${env:NAME}` and `${file:PATH}` in every string of the public part; anything else that looks like an expression
+/// is kept. `unknown` gets the places of the strings whose value is not known.
+struct Fill<'e, 'f> {
+    environment: Environment<'e>,
+    findings: &'f mut Findings,
+    unknown: HashSet<String>,
+}
+
+impl Fill<'_, '_> {
+    fn value(&mut self, value: &mut Value, place: &str) {
+        match value {
+            Value::String(text) => self.text(text, place),
+            Value::Array(items) => {
+                for (i, item) in items.iter_mut().enumerate() {
+                    self.value(item, &format!("{place}[{i}]"));
+                }
+            }
+            Value::Object(object) => {
+                for (key, item) in object {
+                    let dot = if place.is_empty() { "" } else { "." };
+                    self.value(item, &format!("{place}{dot}{key}"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, text: &mut String, place: &str) {
+        let refuse = |expression: &Expression<'_>| {
+            let is_fine = expression.is_public || is_meant_for_secrets(place);
+            (!is_fine).then(|| {
+                let name = expression.name;
+                format!(
+                    "${{{name}}} would be served to everybody who may read the catalog; wanted it under \"adapter\", or \
+                     ${{{name}|public}} if it is no secret"
+                )
+            })
+        };
+        match self.environment.fill(text, refuse) {
+            Ok(filled) => {
+                for warning in unencoded(text, |found| !found.is_outside()) {
+                    self.findings.warning(place, warning);
+                }
+                if !filled.is_known {
+                    self.unknown.insert(place.to_owned());
+                }
+                if let Cow::Owned(filled) = filled.text {
+                    *text = filled;
+                }
+            }
+            Err(error) => {
+                self.findings.error(place, error);
+                self.unknown.insert(place.to_owned());
             }
         }
-        Value::Object(object) => {
-            for (key, item) in object {
-                let dot = if place.is_empty() { "" } else { "." };
-                expand(item, &format!("{place}{dot}{key}"), environment, findings);
-            }
-        }
-        _ => {}
     }
 }
 
-/// Fills `${env:NAME}` in; `$${env:NAME}` stands for a literal `${env:NAME}`. What comes from the environment is never
-/// looked at again. The error says what is wrong, not where.
-pub fn expand_env<'t>(text: &'t str, environment: Environment<'_>) -> Result<Cow<'t, str>, String> {
-    const START: &str = "${env:";
-    if !text.contains(START) {
-        return Ok(Cow::Borrowed(text));
-    }
-    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find(START) {
-        if rest[..at].ends_with('$') {
-            out.push_str(&rest[..at - 1]);
-            out.push_str(START);
-            rest = &rest[at + START.len()..];
-            continue;
-        }
-        out.push_str(&rest[..at]);
-        let after = &rest[at + START.len()..];
-        let end = after
-            .find('}')
-            .ok_or_else(|| "\"${env:\" has no closing \"}\"".to_owned())?;
-        out.push_str(&env_value(&after[..end], environment)?);
-        rest = &after[end + 1..];
-    }
-    out.push_str(rest);
-    Ok(Cow::Owned(out))
-}
-
-/// The value of the variable in `${env:NAME}`. The error says what is wrong, not where.
-pub fn env_value(name: &str, environment: Environment<'_>) -> Result<String, String> {
-    if name.is_empty() {
-        return Err("${env:} names no environment variable".to_owned());
-    }
-    environment(name)
-        .ok_or_else(|| format!("${{env:{name}}}: the environment variable {name} is not set"))
+/// spec: profile, Dashboard Client Object: "A secret for the dashboard client".
+fn is_meant_for_secrets(place: &str) -> bool {
+    let mut parts = place.split('.');
+    let service = parts
+        .next()
+        .is_some_and(|part| part.starts_with("services["));
+    service && parts.eq(["dashboard_client", "secret"])
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Adapter settings are not part of these types (see [`mod@file`]), so nothing private can be rendered.
 
 pub mod check;
+pub mod environment;
+pub mod expression;
 pub mod file;
 pub mod finding;
 #[cfg(feature = "schemas")]

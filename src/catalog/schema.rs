@@ -18,8 +18,17 @@ const LONGEST_ECHO: usize = 60;
 /// How much memory one compiled `pattern` may take, in bytes.
 const LARGEST_PATTERN: usize = 1 << 20;
 
+/// How often the search for one match of a `pattern` may go back and try another way. Look-ahead over a password needs a few.
+const MOST_BACKTRACKS: usize = 5_000;
+/// The largest `parameters` that a pattern which backtracks is applied to, in bytes of JSON. With the limit above, the
+/// worst parameters cost a second at most.
+const LARGEST_TO_BACKTRACK: usize = 16 * 1024;
+
 /// A JSON schema, ready for use by many threads.
-pub struct Validator(jsonschema::Validator);
+pub struct Validator {
+    compiled: jsonschema::Validator,
+    backtracks: bool,
+}
 
 impl fmt::Debug for Validator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,41 +37,59 @@ impl fmt::Debug for Validator {
 }
 
 impl Validator {
-    /// Compiles a schema. The error says where in the schema it is wrong.
+    /// Compiles a schema. The error says where in the schema it is wrong, or why it cannot be used.
     ///
-    /// A `pattern` runs in time linear in the text that it is applied to. For that, look-around and back-references,
-    /// which only a backtracking engine can do, are errors.
+    /// A `pattern` is ECMA-262, and runs in time linear in the text that it is applied to, if it can. Look-around and
+    /// back-references, which only a backtracking engine can do, have a limit instead.
     pub fn compile(schema: &Value) -> Result<Validator, String> {
         let draft = draft(schema)?;
-        let patterns = PatternOptions::regex()
+        check_metaschema(schema)?;
+        let options = || jsonschema::options().with_draft(draft).offline();
+        let linear = PatternOptions::regex()
             .size_limit(LARGEST_PATTERN)
             .dfa_size_limit(LARGEST_PATTERN);
-        jsonschema::options()
-            .with_draft(draft)
-            .offline()
-            .with_pattern_options(patterns)
-            .build(schema)
-            .map(Validator)
-            .map_err(|error| join(violations("", schema, &error)))
+        let linear = options().with_pattern_options(linear).build(schema);
+        if let Ok(compiled) = linear {
+            return Ok(Validator {
+                compiled,
+                backtracks: false,
+            });
+        }
+        let backtracking = PatternOptions::fancy_regex()
+            .backtrack_limit(MOST_BACKTRACKS)
+            .size_limit(LARGEST_PATTERN)
+            .dfa_size_limit(LARGEST_PATTERN);
+        let compiled = options().with_pattern_options(backtracking).build(schema);
+        Ok(Validator {
+            compiled: compiled.map_err(|error| join(violations("", schema, &error)))?,
+            backtracks: true,
+        })
     }
 
     /// Checks the `parameters` of a request: `{}` where there are none. The error is for the user, and names the
     /// fields that are wrong: `parameters.size: 11 is greater than the maximum of 10`.
     pub fn validate(&self, parameters: &Value) -> Result<(), String> {
+        if self.backtracks {
+            let length = parameters.to_string().len();
+            if length > LARGEST_TO_BACKTRACK {
+                return Err(format!(
+                    "parameters: found {length} bytes, wanted at most {LARGEST_TO_BACKTRACK} for the patterns of this plan"
+                ));
+            }
+        }
         // The common case is valid, and costs less so.
-        if self.0.is_valid(parameters) {
+        if self.compiled.is_valid(parameters) {
             return Ok(());
         }
-        let errors = self.0.iter_errors(parameters);
+        let errors = self.compiled.iter_errors(parameters);
         Err(join(errors.flat_map(|error| {
             violations("parameters", parameters, &error)
         })))
     }
 }
 
-/// Whether a schema is what its `$schema` says. The error says where it is wrong.
-pub fn check_metaschema(schema: &Value) -> Result<(), String> {
-    draft(schema)?;
+/// Whether a schema is what its `$schema` says. The error says all that is wrong, and where.
+fn check_metaschema(schema: &Value) -> Result<(), String> {
     let metaschema = meta::validator_for(schema).map_err(|error| error.to_string())?;
     if metaschema.is_valid(schema) {
         return Ok(());
@@ -135,6 +162,9 @@ fn reason(error: &ValidationError<'_>) -> String {
             let options = options.as_array().into_iter().flatten();
             let options: Vec<_> = options.map(echo).collect();
             format!("{value} is not one of {}", options.join(", "))
+        }
+        ValidationErrorKind::BacktrackLimitExceeded { .. } => {
+            format!("{value} takes too long to compare with the pattern that is wanted")
         }
         ValidationErrorKind::PropertyNames { error } => format!("name {}", reason(error)),
         _ => error.masked_with(value).to_string(),

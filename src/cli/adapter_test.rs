@@ -10,7 +10,7 @@ mod life;
 mod screen;
 mod tape;
 
-use super::{Offered, load};
+use super::load::{Offered, load};
 use crate::adapter::Kinds;
 use crate::adapter::exec::Exec;
 use crate::catalog::finding::Severity;

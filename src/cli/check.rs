@@ -1,27 +1,112 @@
-//! `brokerlet check FILE`: whether a catalog file can be served, and how to register it.
+//! `brokerlet check [FILE]...`: whether catalog files can be served, and how to register them.
 
-use super::{load, print};
+use super::load::{environment_of, examine, read, unreadable};
+use super::print;
 use crate::adapter::Kinds;
 use crate::catalog::Service;
+use crate::catalog::file::decode;
 use crate::catalog::finding::Severity;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
-/// Prints the findings and, without errors, the commands. The exit code says whether there were errors.
-pub fn run(path: &Path, kinds: &Kinds) -> ExitCode {
-    let environment = |name: &str| std::env::var(name).ok();
-    let (offered, findings) = load(Some(path), kinds, &environment);
-    let file = path.display();
+/// What the arguments say.
+pub(super) struct Options {
+    files: Vec<Source>,
+    without_secrets: bool,
+}
+
+enum Source {
+    Input,
+    File(PathBuf),
+}
+
+impl Options {
+    /// The error is a complaint for the user.
+    pub fn parse(arguments: &[&str]) -> Result<Options, String> {
+        let (mut files, mut without_secrets, mut are_options) = (Vec::new(), false, true);
+        for argument in arguments {
+            match *argument {
+                "--" if are_options => are_options = false,
+                "--without-secrets" if are_options => without_secrets = true,
+                "-" => files.push(Source::Input),
+                option if are_options && option.starts_with('-') => {
+                    return Err(format!("check: unknown option {option}"));
+                }
+                file => files.push(Source::File(file.into())),
+            }
+        }
+        if files
+            .iter()
+            .filter(|file| matches!(file, Source::Input))
+            .count()
+            > 1
+        {
+            return Err(
+                "check: found - more than once, but standard input is read once".to_owned(),
+            );
+        }
+        if files.is_empty() {
+            let named = std::env::var_os("BROKER_CATALOG").filter(|name| !name.is_empty());
+            let file =
+                named.ok_or("check: no catalog file is named, and BROKER_CATALOG is not set")?;
+            files.push(Source::File(file.into()));
+        }
+        Ok(Options {
+            files,
+            without_secrets,
+        })
+    }
+}
+
+/// Prints the findings and, without errors, the commands. The exit code says whether there were errors in any file.
+pub(super) fn run(options: &Options, kinds: &Kinds) -> ExitCode {
+    let mut is_sound = true;
+    for source in &options.files {
+        is_sound &= check(source, options, kinds);
+    }
+    if is_sound {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Checks one file. Returns whether it can be served.
+fn check(source: &Source, options: &Options, kinds: &Kinds) -> bool {
+    let path = match source {
+        Source::Input => None,
+        Source::File(path) => Some(path.as_path()),
+    };
+    let variables = |name: &str| std::env::var(name).ok();
+    let mut environment = environment_of(path, &variables);
+    if options.without_secrets {
+        environment = environment.without_secrets();
+    }
+    let (offered, findings) = match path.map_or_else(read_input, read) {
+        Ok((text, modified)) => examine(&text, modified, kinds, environment),
+        Err(error) => (None, unreadable(error)),
+    };
+    let file = path.unwrap_or(Path::new("-")).display();
+    let mut text = String::new();
+    for finding in &findings.0 {
+        if options.files.len() > 1 {
+            _ = write!(text, "{file}: ");
+        }
+        _ = writeln!(text, "{finding}");
+    }
     let counts = format!(
         "{}, {}",
         counted(findings.count(Severity::Error), "error"),
         counted(findings.count(Severity::Warning), "warning")
     );
+    _ = write!(text, "{file}: {counts}");
     let Some((catalog, _)) = offered else {
-        print(&format!("{findings}{file}: {counts}\n"));
-        return ExitCode::FAILURE;
+        print(&format!("{text}\n"));
+        return false;
     };
     let plans = catalog
         .services()
@@ -29,12 +114,22 @@ pub fn run(path: &Path, kinds: &Kinds) -> ExitCode {
         .map(|service| service.plans.len())
         .sum();
     print(&format!(
-        "{findings}{file}: {counts}; offers {} with {}\n{}",
+        "{text}; offers {} with {}\n",
         counted(catalog.services().len(), "service"),
         counted(plans, "plan"),
-        register(catalog.services())
     ));
-    ExitCode::SUCCESS
+    // Names that are filled in later would be wrong in a command.
+    if !options.without_secrets {
+        print(&register(catalog.services()));
+    }
+    true
+}
+
+fn read_input() -> Result<(String, SystemTime), String> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().read_to_end(&mut bytes);
+    read.map_err(|error| format!("cannot read standard input: {error}"))?;
+    Ok((decode(bytes)?, SystemTime::now()))
 }
 
 fn counted(count: usize, what: &str) -> String {

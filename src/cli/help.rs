@@ -8,7 +8,9 @@ use std::fmt::Write as _;
 pub const USAGE: &str = "\
 Usage:
   brokerlet               serve the Open Service Broker API until SIGTERM or SIGINT
-  brokerlet check FILE    check a catalog file and print the cf commands that register it
+  brokerlet check [--without-secrets] [FILE]...
+                          check catalog files (- for standard input), else that of BROKER_CATALOG, and print the cf
+                          commands that register them; --without-secrets where variables and files are absent
   brokerlet adapter-test FILE [--service NAME] [--plan NAME]
                          [--parameters JSON] [--update-parameters JSON] [--bind-parameters JSON]
                           make, use and delete instances of each plan, to see whether its adapter does what it must
@@ -25,11 +27,14 @@ const COMMANDS: [(&str, &str); 3] = [
         "check",
         "\
 Usage:
-  brokerlet check FILE
+  brokerlet check [--without-secrets] [FILE]...
 
-Checks a catalog file: every rule of the specification and those that Cloud Foundry and Korifi add, the settings of the
-adapters, the environment variables and files that it names. Prints each finding with its place, and without errors the
+Checks catalog files: every rule of the specification and those that Cloud Foundry and Korifi add, the settings of the
+adapters, the environment variables and files that they name. Prints each finding with its place, and without errors the
 cf commands that register the catalog. It serves nothing and needs no configuration.
+
+  FILE               a catalog file, or - for standard input; without any, that of BROKER_CATALOG
+  --without-secrets  says nothing of variables and files that are absent, as in CI, and prints no commands
 
 Exit codes: 0 no errors (there may be warnings), 1 errors, 64 wrong arguments.
 ",

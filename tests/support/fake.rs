@@ -406,5 +406,5 @@ pub fn offer(plans: &[&'static str], fake: &Fake) -> Plans {
     let fulfilments = plans
         .iter()
         .map(|plan| (plan.to_string(), fulfilment(plan)));
-    Plans::new(catalog, fulfilments.collect()).unwrap()
+    Plans::new(catalog, fulfilments.collect())
 }

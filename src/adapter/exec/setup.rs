@@ -2,15 +2,13 @@
 //! found at the start.
 
 use super::mask::Mask;
-use crate::adapter::template::{Token, tokens_of};
+use crate::adapter::settings::Secret;
 use crate::adapter::{Kind, SYNCHRONOUS_TIMEOUT, Settings};
-use crate::catalog::file::env_value;
 use crate::catalog::finding::suggestion;
 use crate::json;
 
 use rustix::fs::{Access, access};
 use serde_json::Value;
-use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -24,8 +22,6 @@ const ASYNCHRONOUS: Duration = Duration::from_secs(60 * 60);
 const CONCURRENCY: usize = 4;
 /// Where programs are looked for if the broker has no `PATH` itself.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-/// The longest file that `${file:PATH}` takes: what an environment can hold.
-const MAX_FILE: u64 = 128 * 1024;
 
 /// How the programs of one plan are run. Deliberately not printable: it holds secrets.
 pub struct Setup {
@@ -44,16 +40,7 @@ pub struct Setup {
 enum Variable {
     /// Taken over from the broker: not a secret.
     Inherited(OsString),
-    Pieces(Vec<Piece>),
-}
-
-enum Piece {
-    /// Stands in the catalog file: not a secret.
-    Literal(String),
-    /// Of the broker's environment.
-    Secret(String),
-    /// Read anew for each call.
-    File(PathBuf),
+    Secret(Secret),
 }
 
 /// The environment of one call, and what is secret in it.
@@ -67,7 +54,7 @@ impl Setup {
     pub fn read(settings: &Settings<'_>) -> Option<Setup> {
         let folder = path::absolute(folder_of(settings)).ok()?;
         let command = read_command(settings, &folder);
-        let variables = read_variables(settings, &folder);
+        let variables = read_variables(settings);
         let asynchronous = read_asynchronous(settings);
         let timeout = settings.duration("timeout");
         let concurrency = settings.count("concurrency").unwrap_or(CONCURRENCY);
@@ -114,7 +101,7 @@ impl Setup {
         for (name, variable) in &self.variables {
             let value = match variable {
                 Variable::Inherited(value) => value.clone(),
-                Variable::Pieces(pieces) => OsString::from_vec(render(pieces, &mut mask)?),
+                Variable::Secret(secret) => OsString::from_vec(render(secret, &mut mask)?),
             };
             variables.push((name.clone(), value));
         }
@@ -123,46 +110,16 @@ impl Setup {
 }
 
 /// The value. The mask gets each secret in it, and the whole of what holds one, as a URL with its password.
-fn render(pieces: &[Piece], mask: &mut Mask) -> Result<Vec<u8>, String> {
-    let (mut value, mut is_secret) = (Vec::new(), false);
-    for piece in pieces {
-        let secret = match piece {
-            Piece::Literal(text) => {
-                value.extend_from_slice(text.as_bytes());
-                continue;
-            }
-            Piece::Secret(text) => Cow::Borrowed(text.as_bytes()),
-            Piece::File(path) => Cow::Owned(read_secret(path)?),
-        };
-        mask.add(&String::from_utf8_lossy(&secret));
-        value.extend_from_slice(&secret);
+fn render(secret: &Secret, mask: &mut Mask) -> Result<Vec<u8>, String> {
+    let mut is_secret = false;
+    let value = secret.bytes(|part| {
+        mask.add(&String::from_utf8_lossy(part));
         is_secret = true;
-    }
+    })?;
     if is_secret {
         mask.add(&String::from_utf8_lossy(&value));
     }
     Ok(value)
-}
-
-/// The content of a file without the line end after it. The error names the file, never its content.
-fn read_secret(path: &Path) -> Result<Vec<u8>, String> {
-    let name = path.display();
-    let mut content = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut content))
-        .map_err(|error| format!("cannot read the file {name}: {error}"))?;
-    if content.len() as u64 > MAX_FILE {
-        return Err(format!("the file {name} has more than {MAX_FILE} bytes"));
-    }
-    if content.contains(&0) {
-        return Err(format!(
-            "the file {name} holds a zero byte, which no variable can"
-        ));
-    }
-    let end = content.strip_suffix(b"\n").unwrap_or(&content);
-    let end = end.strip_suffix(b"\r").unwrap_or(end).len();
-    content.truncate(end);
-    Ok(content)
 }
 
 fn folder_of<'s>(settings: &Settings<'s>) -> &'s Path {
@@ -226,7 +183,10 @@ fn find_program(name: &str, folder: &Path, settings: &Settings<'_>) -> Result<Pa
         check_executable(&file).map_err(|problem| format!("{name:?}: {problem}"))?;
         return Ok(file);
     }
-    let path = settings.environment()("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned());
+    let path = settings
+        .environment()
+        .variable("PATH")
+        .unwrap_or_else(|| DEFAULT_PATH.to_owned());
     let found = std::env::split_paths(&path)
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(name))
@@ -286,9 +246,9 @@ fn check_interpreter(file: &Path) -> Result<(), String> {
 }
 
 /// What the settings give, over `PATH` and `HOME` of the broker.
-fn read_variables(settings: &Settings<'_>, folder: &Path) -> Vec<(String, Variable)> {
+fn read_variables(settings: &Settings<'_>) -> Vec<(String, Variable)> {
     let inherited = ["PATH", "HOME"].into_iter().filter_map(|name| {
-        let value = settings.environment()(name)?;
+        let value = settings.environment().variable(name)?;
         Some((name.to_owned(), Variable::Inherited(value.into())))
     });
     let mut variables: Vec<_> = inherited.collect();
@@ -305,50 +265,18 @@ fn read_variables(settings: &Settings<'_>, folder: &Path) -> Vec<(String, Variab
             );
             continue;
         };
-        match read_pieces(text, folder, settings) {
-            Ok(pieces) => {
-                variables.retain(|(known, _)| known != name);
-                variables.push((name.clone(), Variable::Pieces(pieces)));
+        match settings.secret_at(text, &place) {
+            Some(secret) if secret.holds('\0') => {
+                settings.error(&place, "holds a zero byte, which no variable can");
             }
-            Err(complaint) => settings.error(&place, complaint),
+            Some(secret) => {
+                variables.retain(|(known, _)| known != name);
+                variables.push((name.clone(), Variable::Secret(secret)));
+            }
+            None => {}
         }
     }
     variables
-}
-
-fn read_pieces(text: &str, folder: &Path, settings: &Settings<'_>) -> Result<Vec<Piece>, String> {
-    let mut pieces = Vec::new();
-    for (_, token) in tokens_of(text) {
-        let piece = match token? {
-            Token::Literal(text) => Piece::Literal(text.to_owned()),
-            Token::Expression(name) => read_expression(name, folder, settings)?,
-        };
-        if matches!(&piece, Piece::Literal(text) | Piece::Secret(text) if text.contains('\0')) {
-            return Err("holds a zero byte, which no variable can".to_owned());
-        }
-        pieces.push(piece);
-    }
-    Ok(pieces)
-}
-
-fn read_expression(name: &str, folder: &Path, settings: &Settings<'_>) -> Result<Piece, String> {
-    if let Some(variable) = name.strip_prefix("env:") {
-        return env_value(variable, settings.environment()).map(Piece::Secret);
-    }
-    if let Some(file) = name.strip_prefix("file:") {
-        if file.is_empty() {
-            return Err("${file:} names no file".to_owned());
-        }
-        let path = folder.join(file);
-        // Read anew for each call; what is missing now is most probably misspelt.
-        read_secret(&path)?;
-        return Ok(Piece::File(path));
-    }
-    // Anything else may be a password that happens to hold "${".
-    Err(
-        "unknown expression, wanted ${env:NAME} or ${file:PATH}; a literal \"${\" is written \"$${\""
-            .to_owned(),
-    )
 }
 
 /// `true`, `false` or a list of operations.

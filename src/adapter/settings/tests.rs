@@ -41,12 +41,13 @@ pub fn probe<T>(
 
 /// The same, in another environment.
 pub fn probe_with<T>(
-    environment: Environment<'_>,
+    variables: &dyn Fn(&str) -> Option<String>,
     object: &Value,
     service: &Service,
     read: impl FnOnce(&Settings<'_>) -> T,
 ) -> (T, Vec<String>) {
-    probe_of(environment, Path::new(""), object, service, read)
+    let environment = Environment::new(variables, Path::new(""));
+    probe_of(environment, object, service, read)
 }
 
 /// The same, of a catalog file in this folder.
@@ -56,24 +57,29 @@ pub fn probe_in<T>(
     service: &Service,
     read: impl FnOnce(&Settings<'_>) -> T,
 ) -> (T, Vec<String>) {
-    probe_of(&environment, folder, object, service, read)
+    probe_of(
+        Environment::new(&environment, folder),
+        object,
+        service,
+        read,
+    )
 }
 
 fn probe_of<T>(
     environment: Environment<'_>,
-    folder: &Path,
     object: &Value,
     service: &Service,
     read: impl FnOnce(&Settings<'_>) -> T,
 ) -> (T, Vec<String>) {
     let findings = RefCell::new(Findings::default());
+    let unknown = RefCell::default();
     let place = "services[0].plans[0].adapter".to_owned();
     let context = Context {
         service,
         plan: &service.plans[0],
         environment,
-        folder,
         findings: &findings,
+        unknown: &unknown,
         stands_at_service: false,
     };
     let read = read(&Settings::new(place, object.as_object().unwrap(), context));
@@ -81,11 +87,11 @@ fn probe_of<T>(
     (read, findings.iter().map(ToString::to_string).collect())
 }
 
-fn read<T>(object: Value, read: impl FnOnce(&Settings<'_>) -> T) -> (T, Vec<String>) {
+pub fn read<T>(object: Value, read: impl FnOnce(&Settings<'_>) -> T) -> (T, Vec<String>) {
     probe(&object, &offering(json!({}), json!({})), read)
 }
 
-const AT: &str = "error: services[0].plans[0].adapter";
+pub const AT: &str = "error: services[0].plans[0].adapter";
 
 #[test]
 fn every_kind_of_value_is_read() {
@@ -260,7 +266,11 @@ fn build_all(kinds: &Kinds, plan: Value, service: Value) -> Vec<(Option<Fulfilme
         .unwrap()
         .extend(service.as_object().unwrap().clone());
     let text = json!({"services": [whole]}).to_string();
-    let (loaded, findings) = file::parse(&text, SystemTime::UNIX_EPOCH, &environment);
+    let (loaded, findings) = file::parse(
+        &text,
+        SystemTime::UNIX_EPOCH,
+        Environment::new(&environment, Path::new("")),
+    );
     assert!(!findings.has_errors(), "{findings}");
     let loaded = loaded.unwrap();
     let service = &loaded.catalog.services()[0];
@@ -272,8 +282,7 @@ fn build_all(kinds: &Kinds, plan: Value, service: Value) -> Vec<(Option<Fulfilme
             private,
             service,
             plan,
-            &environment,
-            Path::new(""),
+            Environment::new(&environment, Path::new("")),
             &mut findings,
         );
         let lines = findings.0.iter().map(ToString::to_string).collect();
@@ -435,7 +444,12 @@ fn settings_of_the_service_are_of_use_as_long_as_one_plan_is_bindable() {
             "adapter": {"kind": "shared", "binding": {}},
             "plans": [{"id": "p1", "name": "small", "description": "Small"}]
         }]});
-        let parsed = file::parse(&object.to_string(), SystemTime::UNIX_EPOCH, &environment).0;
+        let parsed = file::parse(
+            &object.to_string(),
+            SystemTime::UNIX_EPOCH,
+            Environment::new(&environment, Path::new("")),
+        )
+        .0;
         let private = parsed.unwrap().adapters.remove(&(0, 0));
         let mut findings = Findings::default();
         for plan in &service.plans {
@@ -445,8 +459,7 @@ fn settings_of_the_service_are_of_use_as_long_as_one_plan_is_bindable() {
                     private.as_ref(),
                     &service,
                     plan,
-                    &environment,
-                    Path::new(""),
+                    Environment::new(&environment, Path::new("")),
                     &mut findings,
                 )
                 .unwrap();

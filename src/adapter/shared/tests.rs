@@ -152,9 +152,9 @@ fn a_plan_without_settings_accepts_everything() {
 fn the_reference_is_served_as_written() {
     let service = permitted();
     let adapter = json!({
-        "instance": {"dashboard_url": "https://admin.example.com/${instance_id}"},
+        "instance": {"dashboard_url": "https://admin.example.com/${instance_id|url}"},
         "binding": {
-            "credentials": {"uri": "smtp://${binding_id}:${random:32}@relay.example.com:587"},
+            "credentials": {"uri": "smtp://${binding_id|url}:${random:32}@relay.example.com:587"},
             "lifetime": "30d"
         }
     });
@@ -866,7 +866,7 @@ fn times_that_are_given_are_checked() {
 #[test]
 fn an_instance_keeps_its_random_values_over_updates() {
     let instance = json!({
-        "dashboard_url": "https://x/${random:32}?size=${parameters.size}",
+        "dashboard_url": "https://x/${random:32}?size=${parameters.size|url}",
         "metadata": {"attributes": {"key": "${random:8:key}", "again": "${random:32}"}}
     });
     let mut given = Given::parameters(json!({"size": "S"}));

@@ -2,12 +2,12 @@
 
 use super::{Expression, Members, Piece, Random, Template};
 use crate::adapter::Settings;
-use crate::catalog::file::env_value;
+use crate::catalog::environment::Outside;
+use crate::catalog::expression::{Expression as Found, Token, encode, tokens_of, unencoded};
 use crate::catalog::finding::suggestion;
 use crate::catalog::{Plan, SchemaUse};
 
 use serde_json::{Map, Value};
-use std::iter;
 
 /// Where a template stands, and with that what may be used in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +154,9 @@ impl<'s> Parser<'s> {
         if !is_sound {
             return Template::Text(Vec::new());
         }
+        for warning in unencoded(text, |found| self.is_harmless(found.name)) {
+            self.settings.warning(name, warning);
+        }
         match pieces.pop() {
             None => Template::Literal(Value::String(String::new())),
             Some(Piece::Literal(text)) if pieces.is_empty() => {
@@ -175,38 +178,70 @@ impl<'s> Parser<'s> {
         }
     }
 
-    fn expression(&mut self, name: &str) -> Result<Piece, String> {
-        let (service, plan) = (self.settings.service(), self.settings.plan());
-        match name {
-            "instance_id" => return Ok(Piece::Expression(Expression::InstanceId)),
-            "binding_id" if self.scope == Scope::Binding => {
-                return Ok(Piece::Expression(Expression::BindingId));
+    fn expression(&mut self, inner: &str) -> Result<Piece, String> {
+        let found = Found::parse(inner)?;
+        if let Some(error) = found.refuse_public() {
+            return Err(error);
+        }
+        if let Some(text) = self.catalog_text(found.name) {
+            return Ok(Piece::Literal(found.apply(text).into_owned()));
+        }
+        let expression = match self.settings.environment().find(&found).transpose()? {
+            Some(Outside::Value(value)) => {
+                return Ok(Piece::Literal(found.apply(value).into_owned()));
             }
+            Some(Outside::File(file)) => Expression::File(file),
+            Some(Outside::Absent) => Expression::Absent,
+            None => self.of_call(found.name)?,
+        };
+        Ok(if found.is_url {
+            Piece::Url(expression)
+        } else {
+            Piece::Expression(expression)
+        })
+    }
+
+    /// What the catalog itself knows.
+    fn catalog_text(&self, name: &str) -> Option<&'s str> {
+        let (service, plan) = (self.settings.service(), self.settings.plan());
+        Some(match name {
+            "plan.name" => &plan.name,
+            "plan.id" => &plan.id,
+            "service.name" => &service.name,
+            "service.id" => &service.id,
+            _ => return None,
+        })
+    }
+
+    /// Whether the value is the same percent-encoded.
+    fn is_harmless(&self, name: &str) -> bool {
+        let same = |text: &str| encode(text.as_bytes()) == text;
+        name.starts_with("random:") || self.catalog_text(name).is_some_and(same)
+    }
+
+    /// What only a call knows.
+    fn of_call(&mut self, name: &str) -> Result<Expression, String> {
+        match name {
+            "instance_id" => return Ok(Expression::InstanceId),
+            "binding_id" if self.scope == Scope::Binding => return Ok(Expression::BindingId),
             "binding_id" => {
                 return Err(
                     "${binding_id}: an instance has none; use it under \"binding\"".to_owned(),
                 );
             }
-            "plan.name" => return Ok(Piece::Literal(plan.name.clone())),
-            "plan.id" => return Ok(Piece::Literal(plan.id.clone())),
-            "service.name" => return Ok(Piece::Literal(service.name.clone())),
-            "service.id" => return Ok(Piece::Literal(service.id.clone())),
             _ => {}
         }
         if let Some(path) = name.strip_prefix("parameters.") {
             check_path(name, path)?;
             self.check_parameter(path)?;
-            return Ok(Piece::Expression(Expression::Parameter(path.to_owned())));
+            return Ok(Expression::Parameter(path.to_owned()));
         }
         if let Some(path) = name.strip_prefix("context.") {
             check_path(name, path)?;
-            return Ok(Piece::Expression(Expression::Context(path.to_owned())));
-        }
-        if let Some(variable) = name.strip_prefix("env:") {
-            return env_value(variable, self.settings.environment()).map(Piece::Literal);
+            return Ok(Expression::Context(path.to_owned()));
         }
         if let Some(asked) = name.strip_prefix("random:") {
-            return Ok(Piece::Expression(Expression::Random(self.random(asked)?)));
+            return Ok(Expression::Random(self.random(asked)?));
         }
         Err(self.unknown(name))
     }
@@ -245,6 +280,7 @@ impl<'s> Parser<'s> {
             format!("parameters.{}", or("NAME")),
             format!("context.{}", or("NAME")),
             format!("env:{}", or("NAME")),
+            format!("file:{}", or("PATH")),
             format!("random:{}", or("32")),
         ];
         let names = self.scope.names().iter().copied();
@@ -252,7 +288,7 @@ impl<'s> Parser<'s> {
         if hint.is_empty() {
             let names = self.scope.names().join(", ");
             format!(
-                "unknown expression, wanted {names}, parameters.NAME, context.NAME, env:NAME or random:32; \
+                "unknown expression, wanted {names}, parameters.NAME, context.NAME, env:NAME, file:PATH or random:32; \
                  a literal \"${{\" is written \"$${{\""
             )
         } else {
@@ -275,54 +311,5 @@ fn push(pieces: &mut Vec<Piece>, piece: Piece) {
         (_, Piece::Literal(text)) if text.is_empty() => {}
         (Some(Piece::Literal(before)), Piece::Literal(text)) => before.push_str(&text),
         (_, piece) => pieces.push(piece),
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::adapter) enum Token<'t> {
-    Literal(&'t str),
-    /// What stands between `${` and `}`.
-    Expression(&'t str),
-}
-
-/// Cuts a string up at its expressions; `$${` is a literal `${`. Each token comes with the text from its beginning on.
-pub(in crate::adapter) fn tokens_of(
-    text: &str,
-) -> impl Iterator<Item = (&str, Result<Token<'_>, String>)> {
-    let mut rest = text;
-    iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let from = rest;
-        let (token, after) = token(rest);
-        rest = after;
-        Some((from, token))
-    })
-}
-
-/// The first token of a text that is not empty, and what comes after it.
-fn token(text: &str) -> (Result<Token<'_>, String>, &str) {
-    let Some((before, after)) = text.split_once("${") else {
-        return (Ok(Token::Literal(text)), "");
-    };
-    match before.strip_suffix('$') {
-        Some("") => return (Ok(Token::Literal("${")), after),
-        None if before.is_empty() => {}
-        literal => {
-            let (literal, rest) = text.split_at(literal.unwrap_or(before).len());
-            return (Ok(Token::Literal(literal)), rest);
-        }
-    }
-    let escape = "a literal \"${\" is written \"$${\"";
-    match after.split_once('}') {
-        None => (Err(format!("\"${{\" has no closing \"}}\"; {escape}")), ""),
-        // Expressions do not nest, so the one that begins here was not closed.
-        Some((name, _)) if name.contains("${") => {
-            let error = format!("\"${{\" has no closing \"}}\" before the next \"${{\"; {escape}");
-            let skipped = name.split_once("${").map_or(name, |(skipped, _)| skipped);
-            (Err(error), after.split_at(skipped.len()).1)
-        }
-        Some((name, after)) => (Ok(Token::Expression(name)), after),
     }
 }

@@ -1,12 +1,14 @@
 //! From templates to values.
 
 use super::{Checked, Complaint, Expression, Members, Piece, Template};
+use crate::adapter::settings::unreadable;
 use crate::adapter::{BindingCall, Failure, InstanceCall};
+use crate::catalog::expression::encode;
 use crate::json::{self, Object};
 
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::fmt::Write;
 
 /// What one call fills templates with. Parameters and context are only read if a template asks for them.
 pub struct Values<'a> {
@@ -20,7 +22,7 @@ pub struct Values<'a> {
 
 /// What an expression stands for.
 enum Found<'v> {
-    Text(&'v str),
+    Text(Cow<'v, str>),
     Value(&'v Value),
 }
 
@@ -50,11 +52,16 @@ impl<'a> Values<'a> {
 
     fn find(&self, expression: &Expression) -> Result<Found<'_>, Failure> {
         let (layers, path) = match expression {
-            Expression::InstanceId => return Ok(Found::Text(self.instance_id)),
+            Expression::InstanceId => return Ok(Found::Text(self.instance_id.into())),
             Expression::BindingId => return self.known(self.binding_id, expression),
             Expression::Random(slot) => {
                 return self.known(self.random.get(*slot).map(String::as_str), expression);
             }
+            Expression::File(file) => {
+                let content = file.read_text().map_err(unreadable)?;
+                return Ok(Found::Text(content.into()));
+            }
+            Expression::Absent => return self.known(None, expression),
             Expression::Parameter(path) => (&self.parameters, path),
             Expression::Context(path) => (&self.context, path),
         };
@@ -75,7 +82,8 @@ impl<'a> Values<'a> {
                 self.plan
             ))
         };
-        text.map(Found::Text).ok_or_else(missing)
+        text.map(|text| Found::Text(text.into()))
+            .ok_or_else(missing)
     }
 }
 
@@ -138,7 +146,7 @@ impl Template {
         Ok(match self {
             Template::Literal(value) => value.clone(),
             Template::Expression(expression) => match values.find(expression)? {
-                Found::Text(text) => Value::String(text.to_owned()),
+                Found::Text(text) => Value::String(text.into_owned()),
                 Found::Value(value) => value.clone(),
             },
             Template::Text(pieces) => Value::String(text(pieces, values)?),
@@ -146,6 +154,24 @@ impl Template {
             Template::Object(members) => Value::Object(render_object(members, values)?),
             Template::Checked(checked) => checked.render(values)?,
         })
+    }
+
+    /// Whether the value hangs on what the user or the platform gave.
+    fn is_of_request(&self) -> bool {
+        let is_given = |expression: &Expression| {
+            !matches!(expression, Expression::File(_) | Expression::Random(_))
+        };
+        match self {
+            Template::Literal(_) => false,
+            Template::Expression(expression) => is_given(expression),
+            Template::Text(pieces) => pieces.iter().any(|piece| match piece {
+                Piece::Literal(_) => false,
+                Piece::Expression(expression) | Piece::Url(expression) => is_given(expression),
+            }),
+            Template::Array(items) => items.iter().any(Template::is_of_request),
+            Template::Object(members) => members.iter().any(|(_, item)| item.is_of_request()),
+            Template::Checked(checked) => checked.template.is_of_request(),
+        }
     }
 
     /// The value of a template that gives a string: see [`super::Rule::Text`].
@@ -168,8 +194,12 @@ impl Checked {
         self.rule
             .check(&value)
             .map_err(|complaint| match complaint {
-                Complaint::Wrong(text) => Failure::invalid(describe(text)),
-                Complaint::TooLong(text) => Failure::failed(describe(text)),
+                Complaint::Wrong(text) if self.template.is_of_request() => {
+                    Failure::invalid(describe(text))
+                }
+                Complaint::Wrong(text) | Complaint::TooLong(text) => {
+                    Failure::failed(describe(text))
+                }
             })?;
         Ok(value)
     }
@@ -192,34 +222,32 @@ pub fn render_list(items: &[Template], values: &Values<'_>) -> Result<Vec<Value>
 fn text(pieces: &[Piece], values: &Values<'_>) -> Result<String, Failure> {
     let literal = |piece: &Piece| match piece {
         Piece::Literal(text) => text.len(),
-        Piece::Expression(_) => 0,
+        Piece::Expression(_) | Piece::Url(_) => 0,
     };
     // 36 is the length of the ids that platforms send.
     let mut out =
         String::with_capacity(pieces.iter().map(literal).sum::<usize>() + 36 * pieces.len());
     for piece in pieces {
-        let expression = match piece {
-            Piece::Literal(text) => {
-                out.push_str(text);
-                continue;
-            }
-            Piece::Expression(expression) => expression,
-        };
-        match values.find(expression)? {
-            Found::Text(text) => out.push_str(text),
-            Found::Value(Value::String(text)) => out.push_str(text),
-            Found::Value(value @ (Value::Number(_) | Value::Bool(_))) => {
-                // Writing to a string cannot fail.
-                let _ = write!(out, "{value}");
-            }
-            Found::Value(value) => {
-                return Err(Failure::invalid(format!(
-                    "{expression}: found {}, but plan {:?} puts it into text and needs a string, a number or a boolean",
-                    json::kind(value),
-                    values.plan
-                )));
+        match piece {
+            Piece::Literal(text) => out.push_str(text),
+            Piece::Expression(expression) => out.push_str(&as_text(expression, values)?),
+            Piece::Url(expression) => {
+                out.push_str(&encode(as_text(expression, values)?.as_bytes()));
             }
         }
     }
     Ok(out)
+}
+
+fn as_text<'v>(expression: &Expression, values: &'v Values<'_>) -> Result<Cow<'v, str>, Failure> {
+    match values.find(expression)? {
+        Found::Text(text) => Ok(text),
+        Found::Value(Value::String(text)) => Ok(text.into()),
+        Found::Value(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string().into()),
+        Found::Value(value) => Err(Failure::invalid(format!(
+            "{expression}: found {}, but plan {:?} puts it into text and needs a string, a number or a boolean",
+            json::kind(value),
+            values.plan
+        ))),
+    }
 }

@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn what_was_deleted_today_is_forgotten_in_nine_days() {
         let catalog = Catalog::new(Vec::new(), SystemTime::now());
-        let plans = Plans::new(catalog, HashMap::new()).unwrap();
+        let plans = Plans::new(catalog, HashMap::new());
         let broker = Broker::new(plans, Box::new(Memory::default()));
         let tombstone = Tombstone::now(Operation::new(Kind::Deprovision, State::Succeeded));
         let put = put(key(1), Revision::ABSENT, &tombstone, true).unwrap();

@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn a_nudge_has_what_was_left_lying_taken_up() {
         let catalog = Catalog::new(Vec::new(), SystemTime::now());
-        let plans = Plans::new(catalog, HashMap::new()).unwrap();
+        let plans = Plans::new(catalog, HashMap::new());
         let broker = Broker::new(plans, Box::new(Memory::default()));
         let later = Later {
             plan: "plan".into(),

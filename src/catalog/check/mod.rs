@@ -3,7 +3,9 @@
 //! The rules are tables (`tables`); here is what walks them. Nothing that passes may be refused by the types of
 //! [`super`] afterwards.
 
+mod draft04;
 mod parameters;
+mod private;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -15,8 +17,8 @@ use tables::{CATALOG, Field, Object, Others, Presence, Rule, Unique};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{Display, Write};
 
 /// How much of a wrong value a message repeats, in characters.
@@ -24,10 +26,11 @@ const ECHO: usize = 60;
 
 /// Checks the public part of a catalog file: what will be served, adapter settings already taken out. Adds everything
 /// that is wrong to `findings`, each with its place. Without errors, the services can be read as
-/// [`Service`](super::Service)s.
-pub fn check(document: &Value, findings: &mut Findings) {
+/// [`Service`](super::Service)s. `unknown` are the places of strings whose value is not known, which can be anything.
+pub fn check(document: &Value, unknown: &HashSet<String>, findings: &mut Findings) {
     let mut checker = Checker {
         findings,
+        unknown,
         place: String::new(),
         seen: HashMap::new(),
     };
@@ -39,6 +42,7 @@ pub fn check(document: &Value, findings: &mut Findings) {
 
 struct Checker<'d, 'f> {
     findings: &'f mut Findings,
+    unknown: &'f HashSet<String>,
     /// Where in the document the check is.
     place: String,
     /// Values that must be unique, with those they must differ from: -> the place of the first.
@@ -55,7 +59,9 @@ impl<'d> Checker<'d, '_> {
     }
 
     fn add(&mut self, severity: Severity, text: impl Into<String>) {
-        self.findings.add(severity, self.place.as_str(), text);
+        if !self.unknown.contains(&self.place) {
+            self.findings.add(severity, self.place.as_str(), text);
+        }
     }
 
     /// Does `inner` at a place further down.
@@ -124,7 +130,7 @@ impl<'d> Checker<'d, '_> {
             (Rule::Permissions, Value::Array(items)) => self.each(items, Self::permission),
             (Rule::Object(table), Value::Object(object)) => self.object(object, table),
             (Rule::Schemas(table), Value::Object(object)) => self.schemas(object, table),
-            (Rule::JsonSchema, Value::Object(_)) => self.json_schema(value),
+            (Rule::JsonSchema, Value::Object(schema)) => self.json_schema(value, schema),
             (Rule::Objects(table, item), Value::Array(items)) => {
                 if items.is_empty() {
                     let note = field.note;
@@ -153,6 +159,9 @@ impl<'d> Checker<'d, '_> {
     /// The place is that of a field; its value must be the only one of its kind in the catalog, or in the list that
     /// its object is in.
     fn unique(&mut self, value: &'d str, unique: Unique) {
+        if self.unknown.contains(&self.place) {
+            return;
+        }
         let place = self.place.as_str();
         let among = match (unique, place.rfind('[')) {
             (Unique::Siblings, Some(list)) => place[..list].to_owned(),
@@ -173,7 +182,7 @@ impl<'d> Checker<'d, '_> {
 
     fn other_keys(&mut self, object: &'d Map<String, Value>, table: &'static Object) {
         let known = |name: &str| table.fields.iter().any(|field| field.name == name);
-        for key in object.keys().filter(|key| !known(key)) {
+        for (key, value) in object.iter().filter(|(key, _)| !known(key)) {
             let meant = misspelling(key, table.fields.iter().map(|field| field.name));
             let hint = meant.map_or(String::new(), |name| format!(", did you mean \"{name}\"?"));
             self.within_key(key, |this| match table.others {
@@ -185,16 +194,23 @@ impl<'d> Checker<'d, '_> {
                     ));
                 }
                 Others::Dropped => this.warning(format!("unknown key, is not served{hint}")),
-                Others::Extensions { .. } if meant.is_some() => {
+                Others::Extensions if meant.is_some() => {
                     this.warning(format!("unknown key{hint}"));
                 }
-                Others::Extensions {
-                    elsewhere: Some((other, owner)),
-                } if other.fields.iter().any(|field| field.name == key) => {
-                    this.warning(format!("a field of {owner}, which no platform reads here"));
+                Others::Extensions => {}
+                Others::Served { elsewhere, owner } => {
+                    if private::is_private(key, value) {
+                        // An error, wherever it stands.
+                    } else if elsewhere.fields.iter().any(|field| field.name == key) {
+                        this.warning(format!("a field of {owner}, which no platform reads here"));
+                    } else {
+                        this.key_is_served(&hint);
+                    }
                 }
-                Others::Extensions { .. } => {}
             });
+        }
+        if let Others::Served { .. } = table.others {
+            self.private_keys(object);
         }
     }
 }

@@ -13,7 +13,7 @@ struct Draft {
     /// `$schema`, without the scheme and an empty fragment.
     uri: &'static str,
     name: &'static str,
-    /// Whether Cloud Controller can read it.
+    /// Whether Cloud Controller can read it. Later drafts are for platforms that can.
     old_enough: bool,
 }
 
@@ -58,7 +58,7 @@ impl<'d> Checker<'d, '_> {
         }
     }
 
-    pub(super) fn json_schema(&mut self, schema: &'d Value) {
+    pub(super) fn json_schema(&mut self, schema: &'d Value, keywords: &'d Map<String, Value>) {
         let errors_before = self.findings.count(Severity::Error);
         let length = length_as_json(schema);
         if length > LONGEST_SCHEMA {
@@ -66,10 +66,20 @@ impl<'d> Checker<'d, '_> {
                 "found {length} characters as JSON; Cloud Controller refuses more than {LONGEST_SCHEMA}"
             ));
         }
-        self.within_key("$schema", |this| this.draft(schema.get("$schema")));
+        let declared = keywords.get("$schema");
+        self.within_key("$schema", |this| this.draft(declared));
         self.references(schema);
-        if self.findings.count(Severity::Error) == errors_before {
-            self.valid_schema(schema);
+        // A catalog with a later draft is not for Cloud Controller, as a warning says.
+        let draft = declared.and_then(Value::as_str).and_then(Draft::of);
+        if draft.is_none_or(|draft| draft.old_enough) {
+            self.draft04(keywords);
+        }
+        let is_known = !self
+            .unknown
+            .iter()
+            .any(|place| place.starts_with(&self.place));
+        if is_known && self.findings.count(Severity::Error) == errors_before {
+            self.usable_schema(schema);
         }
     }
 
@@ -79,6 +89,12 @@ impl<'d> Checker<'d, '_> {
         match declared {
             None => self.error(format!("found nothing, wanted {WANTED}")),
             Some(Value::String(uri)) => match Draft::of(uri) {
+                Some(draft) if draft.old_enough && uri.starts_with("https:") => self.error(format!(
+                    "found {}, wanted \"http://{}#\"; Cloud Controller takes any other for a custom meta schema, which it \
+                     refuses",
+                    quoted(uri),
+                    draft.uri
+                )),
                 Some(draft) if draft.old_enough => {}
                 Some(draft) => self.warning(format!(
                     "Cloud Controller refuses JSON Schema {}, wanted draft-04 or draft-06",
@@ -130,16 +146,16 @@ impl<'d> Checker<'d, '_> {
         }
     }
 
-    /// Whether the schema is valid against its metaschema, and all that it refers to is there.
+    /// Warns where parameters cannot be checked: what a build without the feature `schemas` serves, one with it serves too.
     #[cfg(feature = "schemas")]
-    fn valid_schema(&mut self, schema: &Value) {
-        use crate::catalog::schema::{Validator, check_metaschema};
-        let compiled = check_metaschema(schema).and_then(|()| Validator::compile(schema));
-        if let Err(error) = compiled {
-            self.error(error);
+    fn usable_schema(&mut self, schema: &Value) {
+        if let Err(error) = crate::catalog::schema::Validator::compile(schema) {
+            self.warning(format!(
+                "parameters are not checked against this schema: {error}"
+            ));
         }
     }
 
     #[cfg(not(feature = "schemas"))]
-    fn valid_schema(&mut self, _schema: &Value) {}
+    fn usable_schema(&mut self, _: &Value) {}
 }

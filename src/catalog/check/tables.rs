@@ -40,9 +40,13 @@ pub(super) enum Unique {
 /// What happens to fields that are not in the table.
 #[derive(Clone, Copy)]
 pub(super) enum Others {
-    /// spec: Vendor Extension Fields. They are served; only misspellings and fields of `elsewhere` are suspicious.
-    Extensions {
-        elsewhere: Option<(&'static Object, &'static str)>,
+    /// spec: Vendor Extension Fields. They are served; only misspellings are suspicious.
+    Extensions,
+    /// They are served as well, and told of, since settings of an adapter may have come there by mistake. Fields of
+    /// `elsewhere`, which are those of its `owner`, have no meaning here.
+    Served {
+        elsewhere: &'static Object,
+        owner: &'static str,
     },
     /// The catalog types do not keep them.
     Dropped,
@@ -149,8 +153,6 @@ const fn object(fields: &'static [Field], others: Others) -> Object {
     }
 }
 
-const EXTENSIONS: Others = Others::Extensions { elsewhere: None };
-
 /// spec: Catalog Management, Response, Body.
 pub(super) static CATALOG: Object = object(
     &[
@@ -177,8 +179,9 @@ static SERVICE: Object = object(
         optional("plan_updateable", Rule::Boolean),
         required("plans", Rule::Objects(&PLAN, "service plan")),
     ],
-    Others::Extensions {
-        elsewhere: Some((&PLAN, "service plans")),
+    Others::Served {
+        elsewhere: &PLAN,
+        owner: "service plans",
     },
 );
 
@@ -197,8 +200,9 @@ static PLAN: Object = object(
         optional("maximum_polling_duration", Rule::Seconds),
         optional("maintenance_info", Rule::Object(&MAINTENANCE_INFO)),
     ],
-    Others::Extensions {
-        elsewhere: Some((&SERVICE, "service offerings")),
+    Others::Served {
+        elsewhere: &SERVICE,
+        owner: "service offerings",
     },
 );
 
@@ -250,7 +254,7 @@ static DASHBOARD_CLIENT: Object = object(
         required("redirect_uri", Rule::NotBlank)
             .note("; Cloud Controller refuses a dashboard_client without it"),
     ],
-    EXTENSIONS,
+    Others::Extensions,
 );
 
 /// profile: Service Metadata, Cloud Foundry Service Metadata.
@@ -266,7 +270,7 @@ static SERVICE_METADATA: Object = object(
         convention("supportUrl", Rule::Text),
         optional("shareable", Rule::Boolean),
     ],
-    EXTENSIONS,
+    Others::Extensions,
 );
 
 /// profile: Service Metadata, Plan Metadata Fields.
@@ -276,7 +280,7 @@ static PLAN_METADATA: Object = object(
         convention("costs", Rule::List(&Rule::Object(&COST))),
         convention("displayName", Rule::Text),
     ],
-    EXTENSIONS,
+    Others::Extensions,
 );
 
 /// profile: Service Metadata, Cost Object.
@@ -285,8 +289,8 @@ static COST: Object = object(
         convention("amount", Rule::Object(&AMOUNT)),
         convention("unit", Rule::Text),
     ],
-    EXTENSIONS,
+    Others::Extensions,
 );
 
 /// Currencies, whatever they are called.
-static AMOUNT: Object = object(&[], EXTENSIONS);
+static AMOUNT: Object = object(&[], Others::Extensions);

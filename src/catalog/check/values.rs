@@ -7,6 +7,8 @@ use serde_json::{Number, Value};
 
 /// What Cloud Controller holds of a name or an id, in characters.
 const LONGEST_NAME: usize = 255;
+/// What a label of Kubernetes holds, in characters.
+const LONGEST_LABEL: usize = 63;
 /// What Cloud Controller holds of a description, in characters.
 const LONGEST_DESCRIPTION: usize = 10_000;
 /// spec: Catalog Management: "It is RECOMMENDED that strings do not exceed 255 characters".
@@ -56,11 +58,24 @@ impl<'d> Checker<'d, '_> {
         self.at_most(text, LONGEST_NAME);
         // spec: Catalog Management, Body: "CLI-friendly" is alphanumerics, periods and hyphens. The underscore passes
         // without a warning as well: every cf CLI takes it, and the tutorial's own catalog has `plan_one`.
+        let alphanumeric = |c: char| c.is_ascii_alphanumeric();
         let friendly = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        if !text.trim().is_empty() && (!text.chars().all(friendly) || text.starts_with('-')) {
+        let length = text.chars().count();
+        if text.trim().is_empty() {
+            // Is an error already.
+        } else if !text.chars().all(friendly) || text.starts_with('-') {
             self.warning(format!(
                 "found {}, hard to type on a command line; wanted letters, digits, periods and hyphens",
                 quoted(text)
+            ));
+        } else if !text.starts_with(alphanumeric) || !text.ends_with(alphanumeric) {
+            self.warning(format!(
+                "found {}, which Kubernetes cannot put into a label; wanted a letter or digit at both ends",
+                quoted(text)
+            ));
+        } else if (LONGEST_LABEL + 1..=LONGEST_NAME).contains(&length) {
+            self.warning(format!(
+                "found {length} characters; Kubernetes cannot put more than {LONGEST_LABEL} into a label"
             ));
         }
     }

@@ -1,11 +1,12 @@
-use super::{Loaded, expand_env, parse};
+use super::{Loaded, decode, parse};
+use crate::catalog::environment::Environment;
 use crate::catalog::finding::{Finding, Findings};
 
 use serde_json::{Value, json};
-use std::borrow::Cow;
+use std::path::Path;
 use std::time::SystemTime;
 
-fn environment(name: &str) -> Option<String> {
+fn variables(name: &str) -> Option<String> {
     match name {
         "SET" => Some("value".to_owned()),
         "EMPTY" => Some(String::new()),
@@ -14,8 +15,12 @@ fn environment(name: &str) -> Option<String> {
     }
 }
 
+fn environment() -> Environment<'static> {
+    Environment::new(&variables, Path::new(""))
+}
+
 fn load(text: &str) -> (Option<Loaded>, Vec<String>) {
-    let (loaded, findings) = parse(text, SystemTime::UNIX_EPOCH, &environment);
+    let (loaded, findings) = parse(text, SystemTime::UNIX_EPOCH, environment());
     assert!(loaded.is_some() || findings.has_errors(), "{findings}");
     (loaded, lines(&findings))
 }
@@ -43,21 +48,95 @@ fn edited(edit: impl FnOnce(&mut Value)) -> String {
 
 #[test]
 fn a_syntax_error_gives_line_and_column() {
-    let (_, found) = load("{\n  \"services\": [\n    {,}\n  ]\n}");
+    for (text, wanted) in [
+        (
+            "{\n  \"services\": [\n    {,}\n  ]\n}",
+            "key must be a string at line 3 column 6",
+        ),
+        ("{} x", "trailing characters at line 1 column 4"),
+        ("{", "EOF while parsing an object at line 1 column 1"),
+    ] {
+        let (_, found) = load(text);
+        assert_eq!(found, [format!("error: not valid JSON: {wanted}")]);
+    }
+}
+
+#[test]
+fn what_looks_like_something_else_is_told_in_plain_words() {
+    const YAML: &str = "this looks like YAML; JSON is wanted";
+    const EMPTY: &str = "the file is empty; wanted JSON, as in {\"services\": [...]}";
+    const COMMENT: &str = "not valid JSON: JSON has no comments; ";
+    const SINGLE: &str = "not valid JSON: JSON has double quotes, not single ones; ";
+    const STRAIGHT: &str = "not valid JSON: JSON has straight double quotes; ";
+    const COMMA: &str = "not valid JSON: JSON has no comma after the last element; ";
+    const KEY: &str = "not valid JSON: keys are in double quotes; ";
+    for (text, wanted) in [
+        ("", EMPTY),
+        (" \n\t\n", EMPTY),
+        ("\u{feff}", EMPTY),
+        ("services:\n- name: mail\n", YAML),
+        ("---\nservices: []\n", YAML),
+        ("%YAML 1.2\n---\n", YAML),
+        ("# The catalog\n\nservices:\n", YAML),
+        ("- name: mail\n", YAML),
+        ("services: [{id: a}]", YAML),
+        ("// The catalog\n{}", COMMENT),
+        ("# The catalog\n{}", COMMENT),
+        ("/* The catalog */ {}", COMMENT),
+        ("{ // The catalog\n \"services\": [] }", COMMENT),
+        ("{ \"services\": [] // The catalog\n }", COMMENT),
+        ("{\n  # all\n \"services\": [] }", COMMENT),
+        ("{ \"services\": [], /* all */ \"a\": 1 }", COMMENT),
+        ("{ \"services\": /* all */ [] }", COMMENT),
+        ("{}\n// The end", COMMENT),
+        ("{'services': []}", SINGLE),
+        ("{\"services\": 'x'}", SINGLE),
+        ("{\"services\": ['x']}", SINGLE),
+        ("{\u{201c}services\u{201d}: []}", STRAIGHT),
+        ("{\"services\": [\u{201c}x\u{201d}]}", STRAIGHT),
+        ("{\"services\": [],}", COMMA),
+        ("{\"services\": [1,]}", COMMA),
+        ("{\"services\": [1,\n\n  ]}", COMMA),
+        ("{\"services\": [],\n}\n", COMMA),
+        ("{services: []}", KEY),
+    ] {
+        let (_, found) = load(text);
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+        let said = found[0].strip_prefix("error: ").unwrap();
+        if let Some(hint) = said.strip_prefix(wanted)
+            && wanted.starts_with("not")
+        {
+            assert!(hint.contains(" at line "), "{text}: {said}");
+        } else {
+            assert_eq!(said, wanted, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_file_in_another_encoding_is_told_so() {
+    let utf16 = |text: &str, bytes: fn(u16) -> [u8; 2]| {
+        text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>()
+    };
+    for bytes in [
+        utf16("\u{feff}{}", u16::to_le_bytes),
+        utf16("\u{feff}{}", u16::to_be_bytes),
+        utf16("{}", u16::to_le_bytes),
+        utf16("{}", u16::to_be_bytes),
+    ] {
+        assert_eq!(
+            decode(bytes).unwrap_err(),
+            "this looks like UTF-16; save it as UTF-8"
+        );
+    }
+    let latin = b"{\n\"description\": \"gr\xf6\xdfer\"}".to_vec();
     assert_eq!(
-        found,
-        ["error: not valid JSON: key must be a string at line 3 column 6"]
+        decode(latin).unwrap_err(),
+        "not UTF-8 at line 2; save it as UTF-8"
     );
-    let (_, found) = load("");
-    assert_eq!(
-        found,
-        ["error: not valid JSON: EOF while parsing a value at line 1 column 0"]
-    );
-    let (_, found) = load("{} x");
-    assert_eq!(
-        found,
-        ["error: not valid JSON: trailing characters at line 1 column 4"]
-    );
+    for text in ["", "{", "{}", "\u{feff}{\"a\": \"ä\"}"] {
+        assert_eq!(decode(text.as_bytes().to_vec()).as_deref(), Ok(text));
+    }
 }
 
 #[test]
@@ -163,44 +242,20 @@ fn adapter_settings_of_a_wrong_kind_are_an_error_that_does_not_repeat_them() {
 
 #[test]
 fn a_misspelt_adapter_is_an_error_since_it_would_be_served() {
-    for key in [
-        "Adapter",
-        "adaptor",
-        "adpater",
-        "adapters",
-        "_adapter",
-        "ADAPTER",
-        "adaptr",
-        "//adapter",
-    ] {
-        for at_plan in [false, true] {
-            let (_, found) = load(&edited(|service| {
-                let holder = if at_plan {
-                    &mut service["plans"][1]
-                } else {
-                    service
-                };
-                holder[key] = json!({"kind": "shared", "password": "geheim"});
-                holder["adapter"] = json!({"kind": "shared"});
-            }));
-            let holder = if at_plan {
-                "services[0].plans[1]"
-            } else {
-                "services[0]"
-            };
-            assert_eq!(
-                found,
-                [format!(
-                    "error: {holder}.{key}: unknown key, did you mean \"adapter\"? It would be served in the catalog, \
-                     with all it holds"
-                )]
-            );
-        }
-    }
-    for key in ["chapter", "adopted", "data", "adapter_docs_url"] {
-        let (loaded, found) = load(&edited(|service| service[key] = json!("x")));
-        assert!(loaded.is_some() && found.is_empty(), "{key}: {found:?}");
-    }
+    let (_, found) = load(&edited(|service| {
+        service["Adapter"] = json!({"kind": "shared", "password": "geheim"});
+        service["plans"][1]["adaptor"] = json!({"kind": "shared", "password": "geheim"});
+        service["adapter"] = json!({"kind": "shared"});
+    }));
+    let text = "looks like settings of an adapter, and would be served to everybody who may read the catalog; wanted it in a \
+                service offering or plan, called \"adapter\"";
+    assert_eq!(
+        found,
+        [
+            format!("error: services[0].Adapter: {text}"),
+            format!("error: services[0].plans[1].adaptor: {text}"),
+        ]
+    );
 }
 
 #[test]
@@ -215,15 +270,19 @@ fn adapter_settings_at_the_top_are_an_error() {
 }
 
 #[test]
-fn variables_are_filled_in_everywhere_in_the_public_part() {
+fn variables_that_may_be_public_are_filled_in_everywhere_in_the_public_part() {
     let (loaded, found) = load(&edited(|service| {
-        service["name"] = json!("s-${env:SET}");
-        service["tags"] = json!(["a", "${env:SET}${env:EMPTY}"]);
-        service["x-vendor"] = json!({"deep": [{"er": "${env:SET}"}]});
-        service["plans"][1]["id"] = json!("q-${env:SET}");
+        service["name"] = json!("s-${env:SET|public}");
+        service["tags"] = json!(["a", "${env:SET|public}${env:EMPTY|public}"]);
+        service["metadata"] =
+            json!({"deep": [{"er": "${env:SET|public|url}"}], "other": "${random:3}"});
+        service["dashboard_client"] =
+            json!({"id": "c", "secret": "${env:SET}", "redirect_uri": "https://example.com"});
+        service["plans"][1]["id"] = json!("q-${env:SET|public}");
         service["plans"][1]["adapter"] = json!({"kind": "shared", "password": "${env:SET}"});
     }));
-    let loaded = loaded.unwrap_or_else(|| panic!("{found:?}"));
+    assert!(found.is_empty(), "{found:?}");
+    let loaded = loaded.unwrap();
     let service = &loaded.catalog.services()[0];
     assert_eq!(service.name, "s-value");
     assert_eq!(
@@ -231,8 +290,12 @@ fn variables_are_filled_in_everywhere_in_the_public_part() {
         Some(&["a".to_owned(), "value".to_owned()][..])
     );
     assert_eq!(
-        service.extensions["x-vendor"],
-        json!({"deep": [{"er": "value"}]})
+        json!(service.metadata),
+        json!({"deep": [{"er": "value"}], "other": "${random:3}"})
+    );
+    assert_eq!(
+        service.dashboard_client.as_ref().unwrap()["secret"],
+        "value"
     );
     assert_eq!(service.plans[1].id, "q-value");
     // Settings fill themselves in.
@@ -240,16 +303,53 @@ fn variables_are_filled_in_everywhere_in_the_public_part() {
 }
 
 #[test]
+fn a_secret_in_a_served_place_is_an_error_and_not_filled_in() {
+    let (loaded, found) = load(&edited(|service| {
+        service["description"] = json!("by ${env:SET}");
+        service["dashboard_client"] =
+            json!({"id": "${env:SET}", "secret": "x", "redirect_uri": "${env:SET|url}"});
+        service["plans"][0]["metadata"] =
+            json!({"dashboard_client": {"secret": "${file:/etc/hostname}"}});
+        service["plans"][1]["id"] = json!("${env:GONE}");
+        service["plans"][1]["description"] = json!("$${env:SET}");
+    }));
+    let line = |place: &str, name: &str| {
+        format!(
+            "error: services[0]{place}: ${{{name}}} would be served to everybody who may read the catalog; wanted it under \
+             \"adapter\", or ${{{name}|public}} if it is no secret"
+        )
+    };
+    assert_eq!(
+        found,
+        [
+            line(".dashboard_client.id", "env:SET"),
+            line(".dashboard_client.redirect_uri", "env:SET"),
+            line(".description", "env:SET"),
+            line(
+                ".plans[0].metadata.dashboard_client.secret",
+                "file:/etc/hostname"
+            ),
+            line(".plans[1].id", "env:GONE"),
+        ]
+    );
+    let rendered = loaded.unwrap().catalog.rendered().to_vec();
+    assert!(!String::from_utf8(rendered).unwrap().contains("value"));
+}
+
+#[test]
 fn the_check_sees_what_variables_hold() {
     let (_, found) = load(&edited(|service| {
-        service["name"] = json!("${env:EMPTY}");
-        service["plans"][0]["id"] = json!("${env:SET}");
+        service["name"] = json!("${env:EMPTY|public}");
+        service["plans"][0]["id"] = json!("${env:SET|public}");
         service["plans"][1]["id"] = json!("value");
+        service["plans"][1]["metadata"] = json!({"docs": "https://example.com/${env:SET|public}"});
     }));
     assert_eq!(
         found,
         [
             "error: services[0].name: found an empty string, wanted one that is not blank",
+            "warning: services[0].plans[1].metadata.docs: at character 21: ${env:SET|public} stands in the path of a URI, \
+             where some characters mean something else; wanted ${env:SET|public|url}, which percent-encodes them",
             "error: services[0].plans[1].id: repeats \"value\" of services[0].plans[0]",
         ]
     );
@@ -258,19 +358,23 @@ fn the_check_sees_what_variables_hold() {
 #[test]
 fn variables_that_are_not_set_are_errors_at_their_place_in_the_order_of_the_file() {
     let (_, found) = load(&edited(|service| {
-        service["tags"] = json!(["a", "${env:GONE}"]);
+        service["tags"] = json!([
+            "a",
+            "${env:GONE|public}",
+            "${env:SET|private}",
+            "${file:/gone/away|public}"
+        ]);
         service["plans"][0]["free"] = json!("no");
         service["plans"][0]["description"] = json!("${env:LOST");
-        service["plans"][1]["adaptor"] = json!({"kind": "${env:NOT_LOOKED_AT_HERE}"});
         service["bindable"] = json!(1);
     }));
     let wanted = [
         "error: services[0].tags[1]: ${env:GONE}: the environment variable GONE is not set",
+        "error: services[0].tags[2]: unknown word behind \"|\", wanted \"url\" (or \"public\", in what is served)",
+        "error: services[0].tags[3]: cannot read the file /gone/away: ",
         "error: services[0].bindable: found a number, wanted true or false",
         "error: services[0].plans[0].description: \"${env:\" has no closing \"}\"",
         "error: services[0].plans[0].free: found a string, wanted true or false",
-        "error: services[0].plans[1].adaptor: unknown key",
-        "error: services[0].plans[1].adaptor.kind: ${env:NOT_LOOKED_AT_HERE}: the environment variable",
     ];
     assert_eq!(found.len(), wanted.len(), "{found:#?}");
     for (found, wanted) in found.iter().zip(wanted) {
@@ -279,40 +383,24 @@ fn variables_that_are_not_set_are_errors_at_their_place_in_the_order_of_the_file
 }
 
 #[test]
-fn expressions_are_filled_in_escaped_and_left_alone() {
-    for (text, wanted) in [
-        ("plain", Ok("plain")),
-        ("${env:SET}", Ok("value")),
-        ("a ${env:SET} b ${env:SET}", Ok("a value b value")),
-        ("${env:EMPTY}", Ok("")),
-        ("ä${env:SET}ä", Ok("ävalueä")),
-        // What comes from the environment is not looked at again.
-        ("${env:NESTED}", Ok("${env:SET}")),
-        ("$${env:SET}", Ok("${env:SET}")),
-        ("$${env:GONE} ${env:SET}", Ok("${env:GONE} value")),
-        ("$${env:", Ok("${env:")),
-        ("${env:SET}${env:SET}", Ok("valuevalue")),
-        (
-            "$$ ${SET} ${random:16} $env:SET {env:SET}",
-            Ok("$$ ${SET} ${random:16} $env:SET {env:SET}"),
-        ),
-        (
-            "${env:GONE}",
-            Err("${env:GONE}: the environment variable GONE is not set"),
-        ),
-        ("${env:}", Err("${env:} names no environment variable")),
-        ("${env:SET", Err("\"${env:\" has no closing \"}\"")),
-        ("${env:SET} ${env:", Err("\"${env:\" has no closing \"}\"")),
-    ] {
-        let expanded = expand_env(text, &environment);
-        assert_eq!(
-            expanded.as_deref().map_err(String::as_str),
-            wanted,
-            "{text}"
-        );
-    }
-    let untouched = expand_env("nothing to do", &environment).unwrap();
-    assert!(matches!(untouched, Cow::Borrowed(_)));
+fn without_secrets_nothing_is_said_of_what_is_absent() {
+    let text = edited(|service| {
+        service["name"] = json!("${env:GONE|public}");
+        service["tags"] = json!(["${file:/gone/away|public}"]);
+        service["plans"][0]["id"] = json!("${env:GONE|public}");
+        service["plans"][1]["id"] = json!("${env:LOST|public}");
+        service["plans"][1]["maintenance_info"] = json!({"version": "${env:GONE|public}"});
+        service["plans"][1]["name"] = json!("");
+    });
+    let (_, findings) = parse(
+        &text,
+        SystemTime::UNIX_EPOCH,
+        environment().without_secrets(),
+    );
+    assert_eq!(
+        lines(&findings),
+        ["error: services[0].plans[1].name: found an empty string, wanted one that is not blank"]
+    );
 }
 
 #[test]
@@ -321,7 +409,10 @@ fn warnings_alone_do_not_stop_the_start() {
     assert!(loaded.is_some());
     assert_eq!(
         found,
-        ["warning: services[0].bindabel: unknown key, did you mean \"bindable\"?"]
+        [
+            "warning: services[0].bindabel: unknown key, served to everybody who may read the catalog, did you mean \
+             \"bindable\"?"
+        ]
     );
 }
 
@@ -339,7 +430,7 @@ fn whatever_is_in_the_file_is_reported_and_never_panics() {
         r#"{"services": [{"plans": [[], {"adapter": []}], "adapter": 7}]}"#,
         r#"{"services": [{"plans": {"adapter": {}}}]}"#,
     ] {
-        let (_, findings) = parse(text, SystemTime::UNIX_EPOCH, &environment);
+        let (_, findings) = parse(text, SystemTime::UNIX_EPOCH, environment());
         assert!(findings.has_errors(), "{text}");
     }
 }

@@ -230,7 +230,7 @@ fn files_are_read_anew_and_their_content_is_secret() {
     let secret = folder.file("secret", "first-password\n", 0o600);
     let settings = json!({
         "command": ["./run.sh"],
-        "env": {"URL": "db://u:${file:secret}@${env:HOST}/$${x}", "HOME": "/nowhere/else"}
+        "env": {"URL": "db://u:${file:secret|url}@${env:HOST}/$${x}", "HOME": "/nowhere/else"}
     });
     let (setup, findings) = folder.read(&settings);
     assert_eq!(findings, [""; 0]);

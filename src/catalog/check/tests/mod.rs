@@ -6,6 +6,7 @@ use crate::catalog::Service;
 use crate::catalog::finding::{Finding, Findings, Severity};
 
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 /// A catalog with every field that the specification and the profile know, and nothing to complain about.
 fn full() -> Value {
@@ -67,7 +68,6 @@ fn full() -> Value {
                 "redirect_uri": "https://example.com/auth"
             },
             "plan_updateable": true,
-            "x-vendor": {"any": ["thing", 1, null]},
             "plans": [
                 plan,
                 {"id": "33333333-cccc", "name": "plan.two", "description": "The second plan"}
@@ -88,7 +88,7 @@ const SCHEMA: &str = "/services/0/plans/0/schemas/service_instance/create/parame
 /// What is found, but for the one warning a plan that a build without the feature `schemas` adds.
 fn findings(document: &Value) -> Vec<Finding> {
     let mut findings = Findings::default();
-    check(document, &mut findings);
+    check(document, &HashSet::new(), &mut findings);
     findings.0.retain(|f| !f.text.contains("built without"));
     findings.0
 }
@@ -341,7 +341,7 @@ fn misspelt_and_misplaced_keys_are_warned_about() {
 }
 
 #[test]
-fn extension_fields_are_accepted() {
+fn extension_fields_are_accepted_and_told_of() {
     for key in [
         "x-vendor",
         "tree",
@@ -362,14 +362,174 @@ fn extension_fields_are_accepted() {
         "quota",
         "region",
         "adapters_note",
+        "chapter",
+        "adopted",
+        "adapter_docs_url",
+        "credentials_url",
+        "comment",
+        "distance",
+        "mankind",
+        "kinder",
+        "environment_name",
+        "retired_since",
     ] {
         // "names" is "name" in the plural, and so looks like it.
-        let expected = usize::from(["names", "ids"].contains(&key));
+        let hint = match key {
+            "names" => ", did you mean \"name\"?",
+            "ids" => ", did you mean \"id\"?",
+            _ => "",
+        };
         for holder in ["/services/0", "/services/0/plans/0"] {
             let found = with(&format!("{holder}/{key}"), json!({"any": "thing"}));
-            assert_eq!(found.len(), expected, "{key}: {found:?}");
+            let place = place(&format!("{holder}/{key}"));
+            assert_eq!(
+                found,
+                [format!(
+                    "warning: {place}: unknown key, served to everybody who may read the catalog{hint}"
+                )]
+            );
         }
     }
+}
+
+/// Otherwise everybody who may read the catalog would be served the secrets in it.
+#[test]
+fn settings_of_an_adapter_in_a_served_place_are_errors() {
+    let secret = json!({"password": "geheim"});
+    let adapter = json!({"kind": "shared", "binding": {"credentials": {"password": "geheim"}}});
+    let (within, beside) = (
+        "wanted it under \"adapter\"",
+        "wanted it in a service offering or plan, called \"adapter\"",
+    );
+    let mut cases = Vec::new();
+    for holder in ["/services/0", "/services/0/plans/0"] {
+        for key in [
+            "credentials",
+            "Credentials",
+            "credential",
+            "credentails",
+            "dbCredentials",
+            "my-credentials",
+            "binding",
+            "bindings",
+            "Binding",
+            "instance",
+            "_instance",
+            "instances",
+            "kind",
+            "Kind",
+            "command",
+            "comand",
+            "env",
+            "ENV",
+        ] {
+            cases.push((format!("{holder}/{key}"), secret.clone(), within));
+            cases.push((format!("{holder}/{key}"), json!("geheim"), within));
+        }
+        for key in [
+            "Adapter",
+            "adaptor",
+            "adpater",
+            "adapters",
+            "_adapter",
+            "ADAPTER",
+            "adaptr",
+            "broker_adapter",
+            "brokerAdapter",
+            "x-adapter",
+            "adapter2",
+            "adapter_",
+        ] {
+            cases.push((format!("{holder}/{key}"), adapter.clone(), beside));
+        }
+        // Whatever it is called, it reads like one.
+        cases.push((format!("{holder}/adapter.bak"), adapter.clone(), beside));
+        cases.push((
+            format!("{holder}/settings"),
+            json!({"kind": "exec", "command": ["./x"]}),
+            beside,
+        ));
+        for (key, value, wanted) in [
+            ("adapter", &adapter, beside),
+            ("Adaptor", &secret, beside),
+            ("old_adapter", &json!("geheim"), beside),
+            ("credentials", &secret, within),
+            ("Credentials", &json!("geheim"), within),
+            ("note", &adapter, beside),
+        ] {
+            cases.push((format!("{holder}/metadata/{key}"), value.clone(), wanted));
+        }
+    }
+    for (pointer, value, wanted) in cases {
+        let place = place(&pointer);
+        assert_eq!(
+            with(&pointer, value),
+            [format!(
+                "error: {place}: looks like settings of an adapter, and would be served to everybody who may read the \
+                 catalog; {wanted}"
+            )]
+        );
+    }
+    let deep = json!([{"amount": {"eur": 1}, "x": [[{"credentials": {"a": "geheim"}}]]}]);
+    let found = with("/services/0/plans/0/metadata/costs", deep);
+    let place = "services[0].plans[0].metadata.costs[0].x[0][0].credentials";
+    assert!(
+        found.len() == 1 && found[0].starts_with(&format!("error: {place}: ")),
+        "{found:?}"
+    );
+    let found = with("/services/0/x-vendor", json!({"a": {"adapter": 1}}));
+    assert_eq!(found.len(), 2, "{found:?}");
+    let found = with("/services/0/dashboard_client/adapter", json!({}));
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn words_that_only_look_like_settings_pass() {
+    let words = json!({
+        "instance": "m5.large", "kind": "database", "command": "psql", "env": {"region": "eu"}, "binding": ["app"],
+        "adapter_count": 3, "credentials_expire": true,
+    });
+    assert_eq!(
+        with("/services/0/plans/0/metadata", words.clone()),
+        Vec::<String>::new()
+    );
+    assert_eq!(with("/services/0/metadata", words), Vec::<String>::new());
+    let names = json!({"$schema": "http://json-schema.org/draft-04/schema#", "properties": {
+        "credentials": {"type": "object"}, "adapter": {"type": "string"}, "kind": {"type": "string"}, "env": {}, "binding": {},
+    }});
+    assert_eq!(with(SCHEMA, names), Vec::<String>::new());
+}
+
+#[test]
+fn a_value_that_is_not_known_can_be_anything() {
+    let mut document = full();
+    for pointer in [
+        "/services/0/name",
+        "/services/1/name",
+        "/services/0/tags/0",
+        "/services/0/plans/0/maintenance_info/version",
+        "/services/0/requires/0",
+    ] {
+        edit(&mut document, pointer, Some(json!("")));
+    }
+    edit(&mut document, &format!("{SCHEMA}/type"), Some(json!("")));
+    edit(&mut document, "/services/0/credentials", Some(json!("")));
+    let unknown = [
+        "services[0].name",
+        "services[1].name",
+        "services[0].tags[0]",
+        "services[0].plans[0].maintenance_info.version",
+        "services[0].requires[0]",
+        "services[0].plans[0].schemas.service_instance.create.parameters.type",
+        "services[0].credentials",
+    ];
+    let unknown = unknown.into_iter().map(str::to_owned).collect();
+    let mut findings = Findings::default();
+    check(&document, &unknown, &mut findings);
+    findings.0.retain(|f| !f.text.contains("built without"));
+    // What is said of a key holds whatever its value is.
+    let places: Vec<_> = findings.0.iter().map(|f| f.place.as_str()).collect();
+    assert_eq!(places, ["services[0].credentials"]);
 }
 
 /// Whatever single node of a full catalog is replaced or left out: what passes the check, the types take.
@@ -402,7 +562,7 @@ fn what_passes_the_check_can_be_read_as_services() {
             let mut document = full();
             edit(&mut document, pointer, value.clone());
             let mut findings = Findings::default();
-            check(&document, &mut findings);
+            check(&document, &HashSet::new(), &mut findings);
             if findings.has_errors() {
                 refused += 1;
                 continue;

@@ -318,6 +318,8 @@ fn schemas_of_a_wrong_kind_are_errors_at_their_place() {
 fn what_works_but_makes_somebody_unhappy_is_a_warning() {
     const UNFRIENDLY: &str =
         "hard to type on a command line; wanted letters, digits, periods and hyphens";
+    const NO_LABEL: &str =
+        "which Kubernetes cannot put into a label; wanted a letter or digit at both ends";
     const SWITCHED_OFF: &str = "switched off on the platform";
     const NO_TEXT: &str = "found a number, wanted a string";
     assert_findings(
@@ -337,6 +339,31 @@ fn what_works_but_makes_somebody_unhappy_is_a_warning() {
                 "/services/0/plans/1/name",
                 json!("größer"),
                 &format!("found \"größer\", {UNFRIENDLY}"),
+            ),
+            (
+                "/services/1/name",
+                json!("mail_"),
+                &format!("found \"mail_\", {NO_LABEL}"),
+            ),
+            (
+                "/services/0/plans/1/name",
+                json!("mail-"),
+                &format!("found \"mail-\", {NO_LABEL}"),
+            ),
+            (
+                "/services/0/plans/1/name",
+                json!(".mail"),
+                &format!("found \".mail\", {NO_LABEL}"),
+            ),
+            (
+                "/services/0/plans/1/name",
+                json!("n".repeat(64)),
+                "found 64 characters; Kubernetes cannot put more than 63 into a label",
+            ),
+            (
+                "/services/1/name",
+                json!("n".repeat(255)),
+                "found 255 characters; Kubernetes cannot put more than 63 into a label",
             ),
             (
                 "/services/1/id",
@@ -401,7 +428,8 @@ fn what_works_but_makes_somebody_unhappy_is_a_warning() {
 #[test]
 fn what_is_at_the_limit_passes() {
     for (pointer, value) in [
-        ("/services/1/name", Value::from("n".repeat(255))),
+        ("/services/1/name", Value::from("n".repeat(63))),
+        ("/services/0/plans/1/name", Value::from("1_2.3-4")),
         ("/services/1/id", Value::from("i".repeat(255))),
         ("/services/1/description", Value::from("ä".repeat(255))),
         (

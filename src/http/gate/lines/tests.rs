@@ -8,7 +8,7 @@ use crate::store::memory::Memory;
 pub fn dispatcher() -> Dispatcher {
     let (offered, _) = crate::cli::load(None, &Kinds::standard(), &|_| None);
     let (catalog, fulfilments) = offered.unwrap();
-    let plans = Plans::new(catalog, fulfilments).unwrap();
+    let plans = Plans::new(catalog, fulfilments);
     let broker = Broker::new(plans, Box::new(Memory::new()));
     Dispatcher::new(broker, Credentials::new([("alex", "bigsecret")]))
 }
