@@ -302,6 +302,9 @@ impl Project {
 
 #[test]
 fn the_script_for_dist_takes_the_programs_of_the_catalog_along() {
+    if !needs::has(&["find", "grep", "sed"]) {
+        return;
+    }
     let project = Project::new();
     let adapter = json!({ "kind": "exec", "command": ["./program"] });
     project.catalog("mine", adapter);
@@ -332,6 +335,9 @@ fn the_script_for_dist_takes_the_programs_of_the_catalog_along() {
 
 #[test]
 fn the_script_for_dist_fails_where_the_broker_would_not_start() {
+    if !needs::has(&["find", "grep", "sed"]) {
+        return;
+    }
     let project = Project::new();
     let adapter = json!({ "kind": "exec", "command": ["./no-such-program"] });
     project.catalog("mine", adapter);
