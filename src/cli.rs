@@ -35,7 +35,7 @@ pub fn main(kinds: Kinds) -> ExitCode {
         .collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [] => serve::serve(&kinds),
+        [] => serve::serve(kinds),
         ["check", file] if !file.starts_with('-') => check::run(Path::new(file), &kinds),
         ["adapter-test", ref rest @ ..] => match adapter_test::Options::parse(rest) {
             Ok(options) => adapter_test::run(&options, kinds),

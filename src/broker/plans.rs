@@ -52,6 +52,23 @@ impl Plans {
         Ok(Plans { catalog, entries })
     }
 
+    /// Takes the place of others.
+    pub fn replacing(self, before: &Plans) -> Plans {
+        Plans {
+            catalog: self.catalog.replacing(&before.catalog),
+            ..self
+        }
+    }
+
+    /// The ids of every service offering and plan.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        let services = self.catalog.services().iter();
+        services.flat_map(|service| {
+            let plans = service.plans.iter();
+            plans.map(|plan| (service.id.as_str(), plan.id.as_str()))
+        })
+    }
+
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
@@ -66,6 +83,18 @@ impl Plans {
             Err(Unknown::Plan) => Err(Error::bad_request(format!(
                 "plan_id: found {plan_id:?}, wanted the id of a plan of service offering {service_id:?} in this \
                  broker's catalog."
+            ))),
+        }
+    }
+
+    /// The plan of a pair of ids that something new is to be made of, or 400. spec: Provisioning, Body.
+    pub fn find_offered(&self, service_id: &str, plan_id: &str) -> Result<Offer<'_>, Error> {
+        let offer = self.find(service_id, plan_id)?;
+        match offer.plan.retired {
+            false => Ok(offer),
+            true => Err(Error::bad_request(format!(
+                "plan_id: plan {:?} is retired: its service instances go on, but there are no new ones of it.",
+                offer.plan.name
             ))),
         }
     }

@@ -23,16 +23,18 @@ pub fn run(path: &Path, kinds: &Kinds) -> ExitCode {
         print(&format!("{findings}{file}: {counts}\n"));
         return ExitCode::FAILURE;
     };
-    let plans = catalog
-        .services()
-        .iter()
-        .map(|service| service.plans.len())
-        .sum();
+    let offered = || {
+        catalog
+            .services()
+            .iter()
+            .filter(|service| service.is_offered())
+    };
+    let plans = offered().map(|service| service.offered().count()).sum();
     print(&format!(
         "{findings}{file}: {counts}; offers {} with {}\n{}",
-        counted(catalog.services().len(), "service"),
+        counted(offered().count(), "service"),
         counted(plans, "plan"),
-        register(catalog.services())
+        register(&offered().collect::<Vec<_>>())
     ));
     ExitCode::SUCCESS
 }
@@ -43,7 +45,7 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// The `cf` commands that register a catalog and use its first plan.
-fn register(services: &[Service]) -> String {
+fn register(services: &[&Service]) -> String {
     let mut text = String::from(
         "\nTo register this catalog, with the broker's own user name, password and URL:\n\n  \
          cf create-service-broker brokerlet \"$BROKER_USERNAME\" \"$BROKER_PASSWORD\" https://brokerlet.example.com\n",
@@ -57,7 +59,7 @@ fn register(services: &[Service]) -> String {
     }
     text.push_str("  cf marketplace\n");
     for service in services {
-        for plan in &service.plans {
+        for plan in service.offered() {
             let (service, plan) = (&service.name, &plan.name);
             let instance = shell(&format!("my-{service}-{plan}"));
             _ = writeln!(
