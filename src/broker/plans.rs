@@ -104,8 +104,8 @@ impl Plans {
         self.lookup(service_id, plan_id).map_err(|_| {
             Error::bad_request(format!(
                 "The plan {plan_id:?} of this service instance has left the broker's catalog: the instance can be \
-                 deleted, but not updated or bound. The operator can put the plan back into the catalog file, and \
-                 hide it from users in the platform."
+                 deleted, but not updated or bound. The operator can put the plan back into the catalog file, with \
+                 \"retired\": true to hide it from users."
             ))
         })
     }

@@ -97,9 +97,7 @@ fn a_chain_is_sent_as_it_is_in_the_file() {
 
 /// SIGHUP, with these files in the place of the ones before. Waits for this event, the `n`-th of its name.
 fn reload(broker: &Broker, pair: &Pair, event: &str, n: usize) {
-    let folder = broker.folder.path();
-    fs::write(folder.join("cert.pem"), &pair.certificate).unwrap();
-    fs::write(folder.join("key.pem"), &pair.key).unwrap();
+    write_whole(broker, pair);
     broker.signal("HUP");
     let wanted = format!("event={event} ");
     let end = std::time::Instant::now() + crate::client::PATIENCE;
@@ -158,6 +156,31 @@ fn files_that_will_not_do_are_not_taken() {
             line.contains("level=error") && line.contains(".pem"),
             "{line}"
         );
+    }
+}
+
+#[test]
+fn replaced_files_are_noticed_without_a_signal() {
+    let authority = Authority::new("ours");
+    let (first, other) = (authority.issue("localhost"), authority.issue("localhost"));
+    let broker = setup(&first).env("BROKER_RELOAD_EVERY", "20ms").start();
+    let mut old = Client::open(broker.address, &authority);
+    write_whole(&broker, &other);
+    // Between the two files they do not go together, which may be noticed and told first.
+    broker.wait_for_print("event=reloaded ");
+    assert_eq!(
+        Client::open(broker.address, &authority).certificate(),
+        other.der()
+    );
+    assert_eq!(old.certificate(), first.der());
+    old.get_catalog().expect(200);
+}
+
+fn write_whole(broker: &Broker, pair: &Pair) {
+    let folder = broker.folder.path();
+    for (name, text) in [("cert.pem", &pair.certificate), ("key.pem", &pair.key)] {
+        fs::write(folder.join("new"), text).unwrap();
+        fs::rename(folder.join("new"), folder.join(name)).unwrap();
     }
 }
 
