@@ -33,7 +33,7 @@ pub fn main(kinds: Kinds) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match arguments[..] {
-        [] => serve::serve(&kinds),
+        [] => serve::serve(kinds),
         ["check", ref rest @ ..] => match check::Options::parse(rest) {
             Ok(options) => check::run(&options, &kinds),
             Err(complaint) => usage(&complaint),

@@ -1,165 +1,28 @@
 //! The environment -> [`Config`]. Every variable is in one table, which `--help` prints.
 
+pub mod credentials;
 mod gate;
+mod hints;
+mod variables;
 
-use crate::catalog::finding::suggestion;
+pub use variables::{VARIABLES, Variable};
+
+use crate::adapter::settings::parse_duration;
 use crate::http::auth::Credentials;
 use crate::http::gate::limits::Limits;
 use crate::http::gate::proxies::Proxies;
 use crate::http::gate::tls;
+use crate::http::target::BasePath;
 use crate::log;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-
-/// One environment variable, as `--help` and README show it.
-pub struct Variable {
-    pub name: &'static str,
-    pub default: &'static str,
-    pub meaning: &'static str,
-}
-
-const fn variable(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
-    Variable {
-        name,
-        default,
-        meaning,
-    }
-}
-
-/// Every variable that brokerlet reads.
-pub const VARIABLES: &[Variable] = &[
-    variable(
-        "BROKER_USERNAME",
-        "required",
-        "user name that the platform logs in with",
-    ),
-    variable(
-        "BROKER_PASSWORD",
-        "required",
-        "password that the platform logs in with",
-    ),
-    variable(
-        "BROKER_PASSWORD_FILE",
-        "",
-        "file that holds the password, instead of BROKER_PASSWORD",
-    ),
-    variable(
-        "BROKER_USERNAME_2",
-        "BROKER_USERNAME",
-        "user name of a second pair, accepted too while you rotate",
-    ),
-    variable("BROKER_PASSWORD_2", "", "password of the second pair"),
-    variable(
-        "BROKER_PASSWORD_2_FILE",
-        "",
-        "file that holds the second password",
-    ),
-    variable("BROKER_CATALOG", "the tutorial's", "catalog file (JSON)"),
-    variable(
-        "BROKER_STORE",
-        "file:brokerlet.redb",
-        "where the state is kept: file:PATH, or memory to try things out",
-    ),
-    variable(
-        "BROKER_CACHE",
-        "1MiB",
-        "memory that the file store may use as a cache",
-    ),
-    variable("BROKER_ADDRESS", "0.0.0.0", "IP address to listen on"),
-    variable(
-        "PORT",
-        "VCAP_APP_PORT, else 5000",
-        "port to listen on; 0 takes a free one",
-    ),
-    variable(
-        "BROKER_WORKERS",
-        "16",
-        "requests worked on at the same time, 1 to 1024",
-    ),
-    variable(
-        "BROKER_LOG",
-        "logfmt",
-        "form of the log lines: logfmt or json",
-    ),
-    variable(
-        "BROKER_TLS_CERT",
-        "",
-        "file with the certificate for TLS, in PEM (feature tls)",
-    ),
-    variable("BROKER_TLS_KEY", "", "file with its private key"),
-    variable(
-        "BROKER_TLS_CLIENT_CA",
-        "",
-        "file with the authorities that must have signed a client's certificate",
-    ),
-    variable(
-        "BROKER_TRUSTED_PROXIES",
-        "",
-        "addresses and networks whose X-Forwarded-For and -Proto are believed",
-    ),
-    variable(
-        "BROKER_MAX_CONNECTIONS",
-        "256",
-        "connections served at once",
-    ),
-    variable(
-        "BROKER_QUEUE_TIMEOUT",
-        "1s",
-        "how long one more waits for its turn before it gets 503",
-    ),
-    variable(
-        "BROKER_MAX_HEAD",
-        "16KiB",
-        "largest head of a request; larger is 431",
-    ),
-    variable(
-        "BROKER_MAX_FIELDS",
-        "64",
-        "most header fields of a request; more is 431",
-    ),
-    variable(
-        "BROKER_MAX_BODY",
-        "1MiB",
-        "largest body of a request; larger is 413",
-    ),
-    variable(
-        "BROKER_BODY_MEMORY",
-        "4MiB",
-        "memory that large bodies share while they are received",
-    ),
-    variable(
-        "BROKER_REQUEST_TIMEOUT",
-        "10s",
-        "from the first byte of a request to its last; longer is 408",
-    ),
-    variable(
-        "BROKER_SILENT_TIMEOUT",
-        "10s",
-        "how long a new connection may stay silent",
-    ),
-    variable(
-        "BROKER_IDLE_TIMEOUT",
-        "95s",
-        "how long a connection is kept for another request",
-    ),
-    variable(
-        "BROKER_ANSWER_TIMEOUT",
-        "10s",
-        "from the first byte of an answer to its last",
-    ),
-    variable(
-        "BROKER_LOGIN_RATE",
-        "10",
-        "wrong passwords a second and address that are answered at once; 0 for any number",
-    ),
-];
-
-/// Names that other brokers use for the credentials.
-const USERNAME_ALIASES: &[&str] = &["SECURITY_USER_NAME", "AUTH_USER"];
-const PASSWORD_ALIASES: &[&str] = &["SECURITY_USER_PASSWORD", "AUTH_PASSWORD"];
+use std::time::Duration;
 
 const MIN_CACHE: usize = 64 * 1024;
+
+/// Looks an environment variable up.
+pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// Where the state is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,8 +36,11 @@ pub enum StoreConfig {
 pub struct Config {
     pub credentials: Credentials,
     pub catalog: Option<PathBuf>,
+    /// How often to look whether the files have changed; never if there is none.
+    pub reload_every: Option<Duration>,
     pub store: StoreConfig,
     pub address: SocketAddr,
+    pub base_path: BasePath,
     pub workers: usize,
     pub limits: Limits,
     pub proxies: Proxies,
@@ -188,24 +54,21 @@ pub struct Config {
 
 /// The environment, with every complaint about it collected. Values of passwords are never part of a complaint.
 struct Reader<'e> {
-    environment: &'e dyn Fn(&str) -> Option<String>,
+    environment: Environment<'e>,
     errors: Vec<String>,
 }
 
-impl Reader<'_> {
+impl<'e> Reader<'e> {
+    fn new(environment: Environment<'e>) -> Reader<'e> {
+        Reader {
+            environment,
+            errors: Vec::new(),
+        }
+    }
+
     /// An empty variable counts as unset.
     fn get(&self, name: &str) -> Option<String> {
         (self.environment)(name).filter(|value| !value.is_empty())
-    }
-
-    fn first(
-        &self,
-        name: &'static str,
-        aliases: &[&'static str],
-    ) -> Option<(&'static str, String)> {
-        std::iter::once(name)
-            .chain(aliases.iter().copied())
-            .find_map(|name| Some((name, self.get(name)?)))
     }
 
     fn parsed<T>(
@@ -224,73 +87,36 @@ impl Reader<'_> {
             default
         })
     }
-
-    fn password(
-        &mut self,
-        name: &'static str,
-        aliases: &[&'static str],
-        file: &'static str,
-    ) -> Option<String> {
-        let direct = self.first(name, aliases);
-        let Some(path) = self.get(file) else {
-            return direct.map(|(_, password)| password);
-        };
-        if let Some((name, _)) = direct {
-            self.errors.push(format!(
-                "{name} and {file} are both set; wanted only one of them"
-            ));
-            return None;
-        }
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                let password = text.strip_suffix('\n').unwrap_or(&text);
-                let password = password.strip_suffix('\r').unwrap_or(password);
-                if password.is_empty() {
-                    self.errors.push(format!(
-                        "{file}: the file {path} is empty, wanted the password"
-                    ));
-                }
-                Some(password.to_owned())
-            }
-            Err(error) => {
-                self.errors
-                    .push(format!("{file}: cannot read {path}: {error}"));
-                None
-            }
-        }
-    }
-
-    fn check_pair(&mut self, username_from: &str, username: &str, password: &str) {
-        if username.contains(':') {
-            self.errors.push(format!(
-                "{username_from}: found {username:?}, wanted a name without a colon; Basic authentication cannot carry one"
-            ));
-        }
-        if username
-            .chars()
-            .chain(password.chars())
-            .any(char::is_control)
-        {
-            self.errors.push(format!(
-                "{username_from} or its password has a control character, which Basic authentication cannot carry"
-            ));
-        }
-    }
 }
 
 impl Config {
     /// Reads the configuration; the error has a line for every variable that is wrong. `names` are all the variables that
-    /// are set: those that look like a misspelt one of ours are warned about.
+    /// are set: those that look like a misspelt one of ours are warned about, or stop the start.
     pub fn read<'n>(
-        environment: &dyn Fn(&str) -> Option<String>,
+        environment: Environment<'_>,
         names: impl IntoIterator<Item = &'n str>,
     ) -> Result<Config, Vec<String>> {
-        let mut reader = Reader {
-            environment,
-            errors: Vec::new(),
-        };
-        let credentials = credentials(&mut reader);
+        let mut reader = Reader::new(environment);
+        let credentials = credentials::read(environment)
+            .map_err(|errors| reader.errors.extend(errors))
+            .ok();
         let address = address(&mut reader);
+        let base_path = match BasePath::parse(&reader.get("BROKER_BASE_PATH").unwrap_or_default()) {
+            Ok(base_path) => base_path,
+            Err(error) => {
+                reader.errors.push(format!("BROKER_BASE_PATH: {error}"));
+                BasePath::default()
+            }
+        };
+        let reload_every = reader.parsed(
+            "BROKER_RELOAD_EVERY",
+            Some(Duration::from_secs(60)),
+            "a duration such as 1m or 30s, or 0 for never",
+            |text| match text {
+                "0" => Some(None),
+                _ => parse_duration(text).map(Some),
+            },
+        );
         let workers = reader.parsed("BROKER_WORKERS", 16, "a number from 1 to 1024", |text| {
             text.parse().ok().filter(|n| (1..=1024).contains(n))
         });
@@ -335,7 +161,20 @@ impl Config {
             },
         );
         let on_cloud_foundry = reader.get("VCAP_APPLICATION").is_some();
-        let mut warnings = unknown_variables(names);
+        let catalog = reader.get("BROKER_CATALOG").map(PathBuf::from);
+        let unknown = hints::unknown(names, |name| reader.get(name).is_some());
+        let mut warnings = unknown.warnings;
+        reader.errors.extend(unknown.errors);
+        if !reader.errors.is_empty() {
+            // A variable that nobody reads may be why another one is missing.
+            reader.errors.append(&mut warnings);
+        }
+        if catalog.is_none() {
+            warnings.push(
+                "BROKER_CATALOG is not set: the broker offers the tutorial's catalog, which is good for trying out only"
+                    .to_owned(),
+            );
+        }
         if on_cloud_foundry {
             let place = match &store {
                 StoreConfig::File { path, .. } => {
@@ -348,13 +187,14 @@ impl Config {
                  then forgotten"
             ));
         }
-        let catalog = reader.get("BROKER_CATALOG").map(PathBuf::from);
         match credentials {
             Some(credentials) if reader.errors.is_empty() => Ok(Config {
                 credentials,
                 catalog,
+                reload_every,
                 store,
                 address,
+                base_path,
                 workers,
                 limits,
                 proxies,
@@ -369,13 +209,8 @@ impl Config {
 }
 
 /// Where a broker with this environment listens, and whether through TLS: for whoever asks it how it is.
-pub fn listening(
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<(SocketAddr, bool), Vec<String>> {
-    let mut reader = Reader {
-        environment,
-        errors: Vec::new(),
-    };
+pub fn listening(environment: Environment<'_>) -> Result<(SocketAddr, bool), Vec<String>> {
+    let mut reader = Reader::new(environment);
     let address = address(&mut reader);
     let is_tls = gate::tls_files(&mut reader).is_some();
     if reader.errors.is_empty() {
@@ -403,64 +238,16 @@ fn address(reader: &mut Reader<'_>) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
-fn credentials(reader: &mut Reader<'_>) -> Option<Credentials> {
-    let username = reader.first("BROKER_USERNAME", USERNAME_ALIASES);
-    let password = reader.password("BROKER_PASSWORD", PASSWORD_ALIASES, "BROKER_PASSWORD_FILE");
-    let missing = match (&username, &password) {
-        (None, None) => "BROKER_USERNAME and BROKER_PASSWORD are",
-        (None, _) => "BROKER_USERNAME is",
-        (_, None) => "BROKER_PASSWORD is",
-        _ => "",
-    };
-    // Without a password for another reason than that none is set, the reason has been told already.
-    if !missing.is_empty() && reader.errors.is_empty() {
-        reader.errors.push(format!(
-            "{missing} not set: the platform needs a user name and a password to log in with; there is no default. \
-             BROKER_PASSWORD_FILE names a file that holds the password"
-        ));
-    }
-    let (username_from, username) = username?;
-    let password = password?;
-    reader.check_pair(username_from, &username, &password);
-
-    let second_username = reader.get("BROKER_USERNAME_2");
-    let second_password = reader.password("BROKER_PASSWORD_2", &[], "BROKER_PASSWORD_2_FILE");
-    let mut pairs = vec![(username.clone(), password)];
-    match (second_username, second_password) {
-        (Some(_), None) => reader.errors.push(
-            "BROKER_USERNAME_2 is set, but BROKER_PASSWORD_2 is not; wanted both or none"
-                .to_owned(),
-        ),
-        (second_username, Some(password)) => {
-            let username = second_username.unwrap_or(username);
-            reader.check_pair("BROKER_USERNAME_2", &username, &password);
-            pairs.push((username, password));
-        }
-        (None, None) => {}
-    }
-    let pairs = pairs
-        .iter()
-        .map(|(user, password)| (user.as_str(), password.as_str()));
-    Some(Credentials::new(pairs))
-}
-
-/// Variables that begin like ours, but are not.
-fn unknown_variables<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
-    let known = || VARIABLES.iter().map(|variable| variable.name);
-    let mut unknown: Vec<_> = names
+/// The files that are read again while the broker serves, as far as they are named: catalog, secrets, and those of TLS.
+pub fn files(environment: Environment<'_>) -> Vec<PathBuf> {
+    let reader = Reader::new(environment);
+    let names = ["BROKER_CATALOG"]
         .into_iter()
-        .filter(|name| name.starts_with("BROKER_") && !known().any(|known| known == *name))
-        .map(|name| {
-            let rest = name.trim_start_matches("BROKER_");
-            let hint = match known().find(|known| *known == rest) {
-                Some(known) => format!(", did you mean \"{known}\"?"),
-                None => suggestion(name, known()),
-            };
-            format!("{name}: unknown variable{hint}")
-        })
-        .collect();
-    unknown.sort();
-    unknown
+        .chain(credentials::FILES)
+        .chain(gate::TLS_FILES);
+    names
+        .filter_map(|name| reader.get(name).map(PathBuf::from))
+        .collect()
 }
 
 /// `1048576`, `1024KiB`, `1MiB`, `1M`: bytes.

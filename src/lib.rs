@@ -12,6 +12,7 @@ pub mod broker;
 pub mod catalog;
 mod cli;
 pub mod config;
+mod current;
 pub mod http;
 pub mod json;
 pub mod log;

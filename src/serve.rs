@@ -1,11 +1,13 @@
 //! Serving: configuration, catalog, store, broker and server put together, from the start to the stop.
 
+mod reload;
+
 use crate::adapter::Kinds;
 use crate::broker::Broker;
 use crate::broker::plans::Plans;
 use crate::catalog::Service;
 use crate::cli;
-use crate::config::{Config, StoreConfig};
+use crate::config::{self, Config, StoreConfig};
 use crate::http::dispatch::Dispatcher;
 use crate::http::gate::limits::Limits;
 #[cfg(feature = "tls")]
@@ -13,13 +15,14 @@ use crate::http::gate::tls::Tls;
 use crate::http::gate::{self, Gate};
 use crate::log;
 use crate::store::{self, Store};
+use reload::{Reload, Seen};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::ExitCode;
-#[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -44,7 +47,7 @@ const FLUSH_LIMIT: Duration = Duration::from_millis(500);
 struct Refusal(u8, Vec<String>);
 
 /// Serves until SIGTERM or SIGINT.
-pub(crate) fn serve(kinds: &Kinds) -> ExitCode {
+pub(crate) fn serve(kinds: Kinds) -> ExitCode {
     let code = match run(kinds) {
         Ok(code) => code,
         Err(Refusal(code, messages)) => {
@@ -58,11 +61,13 @@ pub(crate) fn serve(kinds: &Kinds) -> ExitCode {
     code
 }
 
-fn run(kinds: &Kinds) -> Result<ExitCode, Refusal> {
+fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
     let environment = |name: &str| std::env::var(name).ok();
     let names: Vec<String> = std::env::vars_os()
         .map(|(name, _)| name.to_string_lossy().into_owned())
         .collect();
+    // Looked at before they are read: a change in between is seen later.
+    let seen = Seen::of(config::files(&environment));
     let config = Config::read(&environment, names.iter().map(String::as_str))
         .map_err(|errors| Refusal(EX_CONFIG, errors))?;
     log::start(config.log);
@@ -71,7 +76,7 @@ fn run(kinds: &Kinds) -> Result<ExitCode, Refusal> {
         log::warn("configuration").with("message", warning).send();
     }
 
-    let plans = load_plans(&config, kinds)?;
+    let plans = load_plans(config.catalog.as_deref(), &kinds)?;
     let offers = offers(plans.catalog().services());
     let store =
         open_store(&config.store).map_err(|error| Refusal(EX_IOERR, vec![error.message]))?;
@@ -97,8 +102,20 @@ fn run(kinds: &Kinds) -> Result<ExitCode, Refusal> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Refusal(EX_IOERR, vec![format!("cannot watch for signals: {error}")]))?;
     let listener = TcpListener::bind(config.address).map_err(cannot_listen)?;
-    let dispatcher = Dispatcher::new(broker.clone(), config.credentials)
-        .with_max_body(config.limits.body as u64);
+    let dispatcher = Arc::new(
+        Dispatcher::new(broker.clone(), config.credentials)
+            .with_max_body(config.limits.body as u64)
+            .below(config.base_path),
+    );
+    let reload = Reload {
+        kinds,
+        catalog: config.catalog,
+        seen,
+        broker: broker.clone(),
+        dispatcher: dispatcher.clone(),
+        #[cfg(feature = "tls")]
+        tls: tls.clone(),
+    };
     let settings = gate::Settings {
         limits: within_descriptors(config.limits),
         workers: config.workers,
@@ -116,13 +133,22 @@ fn run(kinds: &Kinds) -> Result<ExitCode, Refusal> {
         .with("store", &place)
         .send();
 
+    // Not before: whatever it finds in a large state, requests are answered already.
+    let (ask, asked) = channel();
+    let reloads = thread::Builder::new()
+        .name("reload".to_owned())
+        .spawn(move || reload.run(&asked, config.reload_every));
+    if let Err(error) = reloads {
+        log::error("no_thread")
+            .with("error", &error.to_string())
+            .send();
+    }
     // Ends with the first signal to stop, or without one when the gate is broken.
     let signal = signals.forever().find(|signal| {
-        if *signal == SIGHUP {
-            #[cfg(feature = "tls")]
-            reload(tls.as_deref());
-            #[cfg(not(feature = "tls"))]
-            reload();
+        if *signal == SIGHUP && ask.send(()).is_err() {
+            reload::refused()
+                .with("message", "there is no thread to do it")
+                .send();
         }
         *signal != SIGHUP
     });
@@ -178,30 +204,6 @@ fn stop(gate: Gate, broker: &Broker) -> bool {
     served.unwrap_or(false) && worked
 }
 
-/// What SIGHUP asks for: certificates that have been replaced.
-#[cfg(feature = "tls")]
-fn reload(tls: Option<&Tls>) {
-    match tls.map(Tls::reload) {
-        None => nothing_to_reload(),
-        Some(Ok(())) => log::info("certificates_reloaded").send(),
-        Some(Err(error)) => log::error("certificates_kept").with("error", &error).send(),
-    }
-}
-
-#[cfg(not(feature = "tls"))]
-fn reload() {
-    nothing_to_reload();
-}
-
-fn nothing_to_reload() {
-    log::info("reload")
-        .with(
-            "message",
-            "nothing to reload: the broker serves without TLS",
-        )
-        .send();
-}
-
 /// Raises the limit of descriptors as far as it goes, and keeps the number of connections below it: each may take one for
 /// its socket and two for its line to a worker, and something must be left for the rest of the program.
 fn within_descriptors(mut limits: Limits) -> Limits {
@@ -239,8 +241,8 @@ fn within_descriptors(mut limits: Limits) -> Limits {
     limits
 }
 
-fn load_plans(config: &Config, kinds: &Kinds) -> Result<Plans, Refusal> {
-    let path = config.catalog.as_deref();
+/// Reads the catalog file, and logs its warnings. The refusal has its errors.
+fn load_plans(path: Option<&Path>, kinds: &Kinds) -> Result<Plans, Refusal> {
     let environment = |name: &str| std::env::var(name).ok();
     let (offered, findings) = cli::load(path, kinds, &environment);
     let file = path.map_or("the built-in catalog".into(), |path| {
@@ -279,14 +281,11 @@ fn open_store(config: &StoreConfig) -> Result<Box<dyn Store>, store::Error> {
 /// `example_service (plan_one), …`, for the start line.
 fn offers(services: &[Service]) -> String {
     let service = |service: &Service| {
-        let plans: Vec<_> = service
-            .plans
-            .iter()
-            .map(|plan| plan.name.as_str())
-            .collect();
+        let plans: Vec<_> = service.offered().map(|plan| plan.name.as_str()).collect();
         format!("{} ({})", service.name, plans.join(", "))
     };
-    services.iter().map(service).collect::<Vec<_>>().join(", ")
+    let offered = services.iter().filter(|service| service.is_offered());
+    offered.map(service).collect::<Vec<_>>().join(", ")
 }
 
 /// Logs panics as one line each. Only messages that stand in the source are logged: a formatted one can hold anything.

@@ -300,7 +300,13 @@ fn a_password_may_have_colons_and_any_character() {
 
 #[test]
 fn there_is_no_start_without_credentials() {
-    let wanted = ["BROKER_USERNAME", "BROKER_PASSWORD", "BROKER_PASSWORD_FILE"];
+    let wanted = [
+        "BROKER_USERNAME",
+        "BROKER_PASSWORD",
+        "BROKER_PASSWORD_FILE",
+        "BROKER_TOKEN",
+        "BROKER_TOKEN_FILE",
+    ];
     refuses(without_credentials(), &wanted);
     refuses(
         without_credentials().env("BROKER_USERNAME", USERNAME),
@@ -411,6 +417,93 @@ fn a_second_user_without_a_password_is_refused() {
         setup().env("BROKER_USERNAME_2", "eve"),
         &["BROKER_USERNAME_2", "BROKER_PASSWORD_2"],
     );
+}
+
+// Bearer tokens
+
+#[test]
+fn a_token_is_accepted_instead_of_user_name_and_password() {
+    let broker = without_credentials()
+        .env("BROKER_TOKEN", "to.ken-1==")
+        .env("BROKER_TOKEN_2", "second")
+        .start();
+    for scheme in ["Bearer", "bearer", "BEARER "] {
+        for token in ["to.ken-1==", "second"] {
+            assert_eq!(authorized(&broker, format!("{scheme} {token}")), 200);
+        }
+    }
+    for wrong in [
+        "Bearer to.ken-1",
+        "Bearer",
+        "Bearer ",
+        "Bearer Second",
+        "Basic second",
+    ] {
+        assert_eq!(authorized(&broker, wrong), 401, "{wrong}");
+    }
+    assert_eq!(login(&broker, USERNAME, PASSWORD), 401);
+    assert_eq!(login(&broker, "", "second"), 401);
+    let request = broker
+        .request("GET", "/v2/catalog")
+        .without("Authorization");
+    let answer = request.send().expect_naming(401, "bearer token");
+    assert_eq!(challenges(&answer), ["Bearer realm=\"brokerlet\""]);
+    // The gate passes a body on for a token, too.
+    let body = provision("example_service", "plan_one");
+    broker
+        .request("PUT", &instance("i"))
+        .json(&body)
+        .header("Authorization", "Bearer second")
+        .send()
+        .expect(201);
+    let printed = broker.stop().1;
+    assert!(
+        !printed.contains("to.ken") && !printed.contains("second"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_token_is_accepted_beside_user_name_and_password() {
+    let setup = setup();
+    let file = setup.folder.file("token", "from-file\n");
+    let broker = setup.env("BROKER_TOKEN_FILE", file).start();
+    assert_eq!(login(&broker, USERNAME, PASSWORD), 200);
+    assert_eq!(authorized(&broker, "Bearer from-file"), 200);
+    assert_eq!(authorized(&broker, format!("Bearer {PASSWORD}")), 401);
+    let request = broker
+        .request("GET", "/v2/catalog")
+        .without("Authorization");
+    let answer = request.send().expect(401);
+    assert_eq!(
+        challenges(&answer),
+        [
+            "Basic realm=\"brokerlet\", charset=\"UTF-8\"",
+            "Bearer realm=\"brokerlet\""
+        ]
+    );
+}
+
+fn challenges(answer: &Response) -> Vec<&str> {
+    let fields = answer.headers.iter();
+    let challenges = fields.filter(|(name, _)| name.eq_ignore_ascii_case("WWW-Authenticate"));
+    challenges.map(|(_, value)| value.as_str()).collect()
+}
+
+#[test]
+fn a_token_that_a_header_cannot_carry_is_refused() {
+    for token in ["two words", "grün", "tab\tbed"] {
+        let setup = without_credentials();
+        refuses(
+            setup.env("BROKER_TOKEN", token),
+            &["BROKER_TOKEN", "header"],
+        );
+    }
+    let setup = without_credentials();
+    let file = setup.folder.file("token", "a\nb\n");
+    refuses(setup.env("BROKER_TOKEN_FILE", file), &["BROKER_TOKEN_FILE"]);
+    let second = without_credentials().env("BROKER_TOKEN_2", "x");
+    refuses(second, &["BROKER_TOKEN_2", "BROKER_TOKEN is not"]);
 }
 
 // Secrets

@@ -482,7 +482,8 @@ fn without_credentials_the_start_is_refused() {
     command.current_dir(folder.path());
     let (code, printed, told) = ended(command.output().unwrap());
     assert_eq!((code, printed.as_str()), (Some(78), ""));
-    let wanted = "brokerlet: BROKER_USERNAME and BROKER_PASSWORD are not set: ";
+    let wanted =
+        "brokerlet: BROKER_USERNAME and BROKER_PASSWORD are not set, nor is BROKER_TOKEN: ";
     assert!(told.starts_with(wanted), "{told}");
     // Not even the file for the state was made.
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -533,9 +534,15 @@ fn a_catalog_with_errors_is_refused_with_the_findings_of_check() {
     );
 }
 
+/// Without a catalog of its own a broker says so first.
+fn with_catalog() -> Setup {
+    let tutorial = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/tutorial.json");
+    Setup::new().env("BROKER_CATALOG", tutorial)
+}
+
 #[test]
 fn state_or_network_that_cannot_be_used_are_another_code() {
-    let setup = Setup::new().env("BROKER_STORE", "file:none/state.redb");
+    let setup = with_catalog().env("BROKER_STORE", "file:none/state.redb");
     let none = setup.folder.path().join("none");
     let wanted = format!(
         "brokerlet: none/state.redb: cannot be created: there is no folder {}",
@@ -545,7 +552,7 @@ fn state_or_network_that_cannot_be_used_are_another_code() {
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let setup = Setup::new()
+    let setup = with_catalog()
         .env("BROKER_STORE", "memory")
         .env("PORT", address.port().to_string());
     let told = refused(setup, 74);

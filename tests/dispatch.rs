@@ -34,6 +34,10 @@ impl Store for Gone {
         gone()
     }
 
+    fn instances(&self, _: &str, _: usize) -> Result<Vec<(String, Record)>, Error> {
+        gone()
+    }
+
     fn open_operations(&self) -> Result<Vec<Key>, Error> {
         gone()
     }

@@ -311,7 +311,8 @@ fn no_secret_is_ever_printed() {
             .env("BROKER_LOG", form)
             .env("BROKER_PASSWORD", secret("first"))
             .env("BROKER_PASSWORD_2", secret("second"))
-            .env("BROKER_PASSWORT", secret("misspelt"))
+            .env("BROKER_PASS", secret("misspelt"))
+            .env("BROKER_TOKEN", secret("token"))
             .env("BROKER_DATABASE", secret("unknown"))
             .env("DB_PASSWORD", secret("environment"))
             .env("VCAP_APPLICATION", secret("application"))
@@ -461,6 +462,8 @@ fn no_secret_is_printed_by_a_start_that_is_refused() {
             .env("BROKER_PASSWORD", format!("{secret}password"))
             .env("BROKER_PASSWORD_2", format!("{secret}second\n"))
             .env("BROKER_PASSWORD_FILE", "nowhere")
+            .env("BROKER_PASSWORT", format!("{secret}misspelt"))
+            .env("BROKER_TOKEN", format!("{secret}token with spaces"))
     };
     let outputs = [
         setup().run(),
@@ -489,7 +492,8 @@ struct Piped {
 
 impl Piped {
     fn start() -> Piped {
-        let mut setup = setup();
+        let tutorial = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/tutorial.json");
+        let mut setup = setup().env("BROKER_CATALOG", tutorial);
         let mut child = setup.command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();

@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::sync::Arc;
-use support::{Broker, Folder, IDS, Setup, bind, binding, instance, merged, provision};
+use support::{Broker, Folder, IDS, Setup, bind, binding, brokerlet, instance, merged, provision};
 
 fn catalog(plans: &[&str]) -> Value {
     let plan = |id: &&str| json!({ "id": id, "name": id, "description": "A plan" });
@@ -65,6 +65,63 @@ fn a_bind_says_what_can_be_done_and_changes_nothing() {
         .expect_naming(400, "put the plan back");
     broker.delete(&(binding("i", "b") + IDS)).expect(410);
     broker.delete(&(instance("i") + IDS)).expect(200);
+}
+
+#[test]
+fn a_plan_that_is_put_back_retired_serves_its_instances_and_no_new_ones() {
+    let folder = broker().kill();
+    let mut retired = catalog(&["plan_one", "plan_two"]);
+    retired["services"][0]["plans"][0]["retired"] = json!(true);
+    let broker = Setup::in_folder(folder).catalog(&retired).start();
+    assert!(!broker.printed().contains("plan_missing"));
+    broker
+        .put(&binding("i", "b"), &bind("example_service", "plan_one"))
+        .expect(201);
+    broker
+        .put(&instance("j"), &provision("example_service", "plan_one"))
+        .expect_naming(400, "retired");
+    let served = broker.get("/v2/catalog").expect(200);
+    let served = String::from_utf8(served.body).unwrap();
+    assert!(
+        served.contains("plan_two") && !served.contains("plan_one"),
+        "{served}"
+    );
+    assert!(!served.contains("retired"), "{served}");
+}
+
+#[test]
+fn check_counts_what_is_offered_and_wants_true_or_false() {
+    let folder = Folder::new();
+    let check = |catalog: &Value| {
+        let file = folder.file("catalog.json", catalog.to_string());
+        let output = brokerlet().arg("check").arg(file).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let mut retired = catalog(&["plan_one", "plan_two"]);
+    retired["services"][0]["plans"][0]["retired"] = json!(true);
+    let (code, told) = check(&retired);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains("0 warnings; offers 1 service with 1 plan"),
+        "{told}"
+    );
+    assert!(!told.contains("plan_one"), "{told}");
+    retired["services"][0]["plans"][0]["retired"] = json!("yes");
+    retired["services"][0]["retired"] = json!(1);
+    let (code, told) = check(&retired);
+    assert_eq!(code, Some(1), "{told}");
+    for place in ["services[0].retired", "services[0].plans[0].retired"] {
+        let found = told
+            .lines()
+            .find(|line| line.contains(&format!(" {place}: ")));
+        assert!(
+            found.unwrap_or_default().ends_with("wanted true or false"),
+            "{told}"
+        );
+    }
 }
 
 #[test]

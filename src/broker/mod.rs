@@ -12,6 +12,7 @@
 
 pub mod binding;
 pub mod body;
+pub mod census;
 pub mod error;
 pub mod instance;
 pub mod operation;
@@ -22,7 +23,7 @@ mod stored;
 mod work;
 
 use crate::adapter::{Failure, Origin};
-use crate::catalog::Catalog;
+use crate::current::Current;
 use crate::store::{self, Change, Key, Outcome, Revision, Store};
 use binding::record::Binding;
 use error::Error;
@@ -111,7 +112,7 @@ impl Answer {
 
 /// The broker: what it offers, and what it knows.
 pub struct Broker {
-    plans: Plans,
+    plans: Current<Plans>,
     store: Box<dyn Store>,
     /// Records whose operation has ended, but whose outcome could not be written: see [`Broker::settle`].
     unsettled: Mutex<HashSet<Key>>,
@@ -123,7 +124,7 @@ impl Broker {
     /// Shared with the threads that carry out asynchronous operations.
     pub fn new(plans: Plans, store: Box<dyn Store>) -> Arc<Broker> {
         Arc::new_cyclic(|broker| Broker {
-            plans,
+            plans: Current::new(plans),
             store,
             unsettled: Mutex::default(),
             work: Work::new(broker.clone()),
@@ -147,8 +148,22 @@ impl Broker {
         self.store.close();
     }
 
-    pub fn catalog(&self) -> &Catalog {
-        self.plans.catalog()
+    /// What is offered now. Whoever works with it goes on with what it was then.
+    pub fn plans(&self) -> Arc<Plans> {
+        self.plans.get()
+    }
+
+    /// From now on this is offered. What has begun with the plans of before ends with them, a call of an adapter at the
+    /// latest; what is queued is worked on as the new ones say.
+    pub fn replace_plans(&self, plans: Plans) {
+        self.plans.set(plans);
+        let plans = self.plans();
+        for (service_id, plan_id) in plans.all() {
+            if let Ok(offer) = plans.lookup(service_id, plan_id) {
+                let concurrency = offer.fulfilment().adapter.concurrency();
+                self.work.set_concurrency(plan_id, concurrency);
+            }
+        }
     }
 
     /// Whether the state can be read, for the health check.
@@ -296,16 +311,16 @@ impl Broker {
 
     /// The plan whose adapter removes what it made: the one of the record, if it is still in the catalog. `None` if it is
     /// not, and there is nothing outside the broker to remove.
-    fn remover(
-        &self,
+    fn remover<'p>(
+        plans: &'p Plans,
         what: &str,
         service_id: &str,
         plan_ids: &[&str],
         effects: bool,
-    ) -> Result<Option<Offer<'_>>, Error> {
+    ) -> Result<Option<Offer<'p>>, Error> {
         let offer = plan_ids
             .iter()
-            .find_map(|plan_id| self.plans.lookup(service_id, plan_id).ok());
+            .find_map(|plan_id| plans.lookup(service_id, plan_id).ok());
         if offer.is_none() && effects {
             let plan_id = plan_ids.first().copied().unwrap_or_default();
             return Err(Error::internal(

@@ -49,6 +49,23 @@ impl Plans {
         Plans { catalog, entries }
     }
 
+    /// Takes the place of others.
+    pub fn replacing(self, before: &Plans) -> Plans {
+        Plans {
+            catalog: self.catalog.replacing(&before.catalog),
+            ..self
+        }
+    }
+
+    /// The ids of every service offering and plan.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        let services = self.catalog.services().iter();
+        services.flat_map(|service| {
+            let plans = service.plans.iter();
+            plans.map(|plan| (service.id.as_str(), plan.id.as_str()))
+        })
+    }
+
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
@@ -67,13 +84,25 @@ impl Plans {
         }
     }
 
+    /// The plan of a pair of ids that something new is to be made of, or 400. spec: Provisioning, Body.
+    pub fn find_offered(&self, service_id: &str, plan_id: &str) -> Result<Offer<'_>, Error> {
+        let offer = self.find(service_id, plan_id)?;
+        match offer.plan.retired {
+            false => Ok(offer),
+            true => Err(Error::bad_request(format!(
+                "plan_id: plan {:?} is retired: its service instances go on, but there are no new ones of it.",
+                offer.plan.name
+            ))),
+        }
+    }
+
     /// The plan that an instance has, or a 400 that says what can be done if it has left the catalog.
     pub fn find_own(&self, service_id: &str, plan_id: &str) -> Result<Offer<'_>, Error> {
         self.lookup(service_id, plan_id).map_err(|_| {
             Error::bad_request(format!(
                 "The plan {plan_id:?} of this service instance has left the broker's catalog: the instance can be \
-                 deleted, but not updated or bound. The operator can put the plan back into the catalog file, and \
-                 hide it from users in the platform."
+                 deleted, but not updated or bound. The operator can put the plan back into the catalog file, with \
+                 \"retired\": true to hide it from users."
             ))
         })
     }

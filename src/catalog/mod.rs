@@ -10,11 +10,11 @@ pub mod finding;
 #[cfg(feature = "schemas")]
 pub mod schema;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A service offering. spec: Catalog Management, Service Offering Object.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +39,7 @@ pub struct Service {
     pub dashboard_client: Option<Map<String, Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_updateable: Option<bool>,
+    #[serde(serialize_with = "serialize_offered")]
     pub plans: Vec<Plan>,
     /// Fields that the specification does not know; kept and served.
     #[serde(flatten)]
@@ -67,6 +68,9 @@ pub struct Plan {
     pub maximum_polling_duration: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance_info: Option<MaintenanceInfo>,
+    /// Whether it is hidden from platforms, while its service instances go on.
+    #[serde(skip)]
+    pub retired: bool,
     /// Fields that the specification does not know; kept and served.
     #[serde(flatten)]
     pub extensions: Map<String, Value>,
@@ -109,12 +113,32 @@ pub struct InputParameters {
     pub parameters: Option<Value>,
 }
 
+/// Retired plans are not served.
+fn serialize_offered<S: Serializer>(plans: &[Plan], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(plans.iter().filter(|plan| !plan.retired))
+}
+
+/// Times in HTTP have whole seconds.
+const HTTP_SECOND: Duration = Duration::from_secs(1);
+
 /// What a schema of a plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SchemaUse {
     Provision,
     Update,
     Bind,
+}
+
+impl Service {
+    /// The plans that a platform may see.
+    pub fn offered(&self) -> impl Iterator<Item = &Plan> {
+        self.plans.iter().filter(|plan| !plan.retired)
+    }
+
+    /// Whether a platform may see it: one whose plans are all retired is not served.
+    pub fn is_offered(&self) -> bool {
+        self.plans.is_empty() || self.offered().next().is_some()
+    }
 }
 
 impl Plan {
@@ -176,11 +200,14 @@ impl Catalog {
         }
         #[derive(Serialize)]
         struct Served<'a> {
-            services: &'a [Service],
+            services: Vec<&'a Service>,
         }
         // Strings, numbers, booleans and maps with string keys: rendering them cannot fail.
         let rendered: Arc<[u8]> = serde_json::to_vec(&Served {
-            services: &services,
+            services: services
+                .iter()
+                .filter(|service| service.is_offered())
+                .collect(),
         })
         .unwrap_or_default()
         .into();
@@ -194,6 +221,17 @@ impl Catalog {
         }
     }
 
+    /// Takes the place of another catalog: what is not served otherwise has not been modified, and what is was modified
+    /// later, whatever the times of the files are. So neither validator tells a platform that it has what it has not.
+    pub fn replacing(mut self, before: &Catalog) -> Catalog {
+        self.modified = match self.etag == before.etag {
+            true => before.modified,
+            false => self.modified.max(before.modified + HTTP_SECOND),
+        };
+        self
+    }
+
+    /// All of them, retired ones included.
     pub fn services(&self) -> &[Service] {
         &self.services
     }

@@ -108,19 +108,21 @@ fn check(source: &Source, options: &Options, kinds: &Kinds) -> bool {
         print(&format!("{text}\n"));
         return false;
     };
-    let plans = catalog
-        .services()
-        .iter()
-        .map(|service| service.plans.len())
-        .sum();
+    let offered = || {
+        catalog
+            .services()
+            .iter()
+            .filter(|service| service.is_offered())
+    };
+    let plans = offered().map(|service| service.offered().count()).sum();
     print(&format!(
         "{text}; offers {} with {}\n",
-        counted(catalog.services().len(), "service"),
+        counted(offered().count(), "service"),
         counted(plans, "plan"),
     ));
     // Names that are filled in later would be wrong in a command.
     if !options.without_secrets {
-        print(&register(catalog.services()));
+        print(&register(&offered().collect::<Vec<_>>()));
     }
     true
 }
@@ -138,7 +140,7 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// The `cf` commands that register a catalog and use its first plan.
-fn register(services: &[Service]) -> String {
+fn register(services: &[&Service]) -> String {
     let mut text = String::from(
         "\nTo register this catalog, with the broker's own user name, password and URL:\n\n  \
          cf create-service-broker brokerlet \"$BROKER_USERNAME\" \"$BROKER_PASSWORD\" https://brokerlet.example.com\n",
@@ -152,7 +154,7 @@ fn register(services: &[Service]) -> String {
     }
     text.push_str("  cf marketplace\n");
     for service in services {
-        for plan in &service.plans {
+        for plan in service.offered() {
             let (service, plan) = (&service.name, &plan.name);
             let instance = shell(&format!("my-{service}-{plan}"));
             _ = writeln!(

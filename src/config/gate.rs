@@ -8,6 +8,10 @@ use crate::http::gate::tls;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The variables that name the files of TLS.
+pub(super) const TLS_FILES: [&str; 3] =
+    ["BROKER_TLS_CERT", "BROKER_TLS_KEY", "BROKER_TLS_CLIENT_CA"];
+
 /// The limits of the gate.
 pub(super) fn limits(reader: &mut Reader<'_>) -> Limits {
     let default = Limits::default();
@@ -56,9 +60,7 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> Limits {
 
 /// Both files of TLS, or none.
 pub(super) fn tls_files(reader: &mut Reader<'_>) -> Option<tls::Files> {
-    let [certificate, key, client_ca] =
-        ["BROKER_TLS_CERT", "BROKER_TLS_KEY", "BROKER_TLS_CLIENT_CA"]
-            .map(|name| reader.get(name).map(PathBuf::from));
+    let [certificate, key, client_ca] = TLS_FILES.map(|name| reader.get(name).map(PathBuf::from));
     if certificate.is_none() && key.is_none() && client_ca.is_none() {
         return None;
     }

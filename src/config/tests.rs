@@ -31,7 +31,13 @@ fn two_credentials_are_enough() {
             cache: 1 << 20
         }
     );
-    assert!(config.warnings.is_empty());
+    assert_eq!(config.base_path, BasePath::default());
+    assert_eq!(config.reload_every, Some(Duration::from_secs(60)));
+    assert!(
+        config.warnings.len() == 1 && config.warnings[0].contains("BROKER_CATALOG is not set"),
+        "{:?}",
+        config.warnings
+    );
 }
 
 #[test]
@@ -89,6 +95,7 @@ fn everything_wrong_is_told_at_once_without_the_secrets() {
         ("BROKER_CACHE", "1 parsec"),
         ("BROKER_STORE", "redis"),
         ("BROKER_LOG", "xml"),
+        ("BROKER_BASE_PATH", "/a/../b"),
         ("BROKER_PASSWORD_FILE", "/x"),
         ("BROKER_USERNAME_2", "eve"),
     ])
@@ -101,6 +108,7 @@ fn everything_wrong_is_told_at_once_without_the_secrets() {
         "BROKER_CACHE",
         "BROKER_STORE",
         "BROKER_LOG",
+        "BROKER_BASE_PATH",
         "BROKER_PASSWORD_FILE",
     ] {
         assert!(text.contains(name), "{name} in {text}");
@@ -113,23 +121,158 @@ fn everything_wrong_is_told_at_once_without_the_secrets() {
     );
 }
 
+fn with_catalog(more: &[(&'static str, &'static str)]) -> Result<Config, Vec<String>> {
+    with(&[&[("BROKER_CATALOG", "catalog.json")], more].concat())
+}
+
 #[test]
-fn misspelt_variables_are_warned_about() {
-    let config = with(&[("BROKER_CATALOGUE", "x")]).unwrap();
+fn a_variable_that_looks_like_one_that_matters_stops_the_start() {
+    for (found, meant) in [
+        ("BROKER_CATALOGUE", "BROKER_CATALOG"),
+        ("BROKER_CATALGO", "BROKER_CATALOG"),
+        ("BROKER_CATALOGS", "BROKER_CATALOG"),
+        ("broker_catalog", "BROKER_CATALOG"),
+        ("BROKR_CATALOG", "BROKER_CATALOG"),
+        ("BROKERLET_CATALOG", "BROKER_CATALOG"),
+        ("BROKER_CATALOG_FILE", "BROKER_CATALOG"),
+        ("BROKER_STOER", "BROKER_STORE"),
+        ("BROKER_STORES", "BROKER_STORE"),
+        ("BROKER_DB", "BROKER_STORE"),
+        ("BROKER_DATABASE_URL", "BROKER_STORE"),
+        ("BROKER_PASSWD", "BROKER_PASSWORD"),
+        ("BROKER_PASSWORD2", "BROKER_PASSWORD_2"),
+        ("BROKER_USER_NAME_2", "BROKER_USERNAME_2"),
+        ("BROKER_PASSWORDFILE", "BROKER_PASSWORD_FILE"),
+        ("BROKER_TOKENS", "BROKER_TOKEN"),
+        ("BROKER_BEARER_TOKEN", "BROKER_TOKEN"),
+    ] {
+        let errors = with(&[(found, "x")]).unwrap_err();
+        let wanted = format!("{found}: unknown variable, did you mean \"{meant}\"?");
+        assert_eq!(errors, [wanted]);
+    }
+}
+
+#[test]
+fn other_misspelt_variables_are_warned_about() {
+    for (found, meant) in [
+        ("BROKER_PORT", "PORT"),
+        ("BROKER_HOST", "BROKER_ADDRESS"),
+        ("BROKER_LISTEN", "BROKER_ADDRESS"),
+        ("BROKER_LOG_LEVEL", "BROKER_LOG"),
+        ("BROKER_CERT", "BROKER_TLS_CERT"),
+        ("BROKER_MAX_CONECTIONS", "BROKER_MAX_CONNECTIONS"),
+        ("BROKER_WORKER", "BROKER_WORKERS"),
+        ("BROKER_BASEPATH", "BROKER_BASE_PATH"),
+        // The right ones are set as well.
+        ("BROKER_USER", "BROKER_USERNAME"),
+        ("BROKER_PASS", "BROKER_PASSWORD"),
+        ("BROKER_CONFIG", "BROKER_CATALOG"),
+    ] {
+        let config = with_catalog(&[(found, "x")]).unwrap();
+        let wanted = format!("{found}: unknown variable, did you mean \"{meant}\"?");
+        assert_eq!(config.warnings, [wanted]);
+    }
+    // Of Kubernetes, for a service that is called broker; and of others.
+    for name in [
+        "BROKER_SERVICE_HOST",
+        "BROKER_PORT_5000_TCP_ADDR",
+        "BROKER_URL",
+    ] {
+        let config = with_catalog(&[(name, "x")]).unwrap();
+        assert_eq!(config.warnings, [format!("{name}: unknown variable")]);
+    }
+    for name in ["BROKEN_THING", "MY_BROKER_CATALOG", "CATALOG", "BROKERS"] {
+        assert!(with_catalog(&[(name, "x")]).unwrap().warnings.is_empty());
+    }
+}
+
+#[test]
+fn what_was_misspelt_is_told_when_the_start_fails() {
+    let user = ("BROKER_USER", "alex");
+    let errors = read(&[user, ("BROKER_PASS", "x"), ("BROKER_PORT", "80")]).unwrap_err();
+    assert!(errors[0].contains("BROKER_USERNAME and BROKER_PASSWORD are not set"));
     assert_eq!(
-        config.warnings,
-        ["BROKER_CATALOGUE: unknown variable, did you mean \"BROKER_CATALOG\"?"]
+        errors[1..],
+        [
+            "BROKER_PASS: unknown variable, did you mean \"BROKER_PASSWORD\"?",
+            "BROKER_USER: unknown variable, did you mean \"BROKER_USERNAME\"?",
+            "BROKER_PORT: unknown variable, did you mean \"PORT\"?",
+        ]
     );
-    let config = with(&[("BROKER_PORT", "80")]).unwrap();
-    assert_eq!(
-        config.warnings,
-        ["BROKER_PORT: unknown variable, did you mean \"PORT\"?"]
-    );
+    assert!(errors.iter().all(|line| !line.contains("alex")));
+}
+
+#[test]
+fn everything_that_people_write_leads_to_a_variable_that_is_there() {
+    for (meant, written) in hints::WRITTEN {
+        let known = || VARIABLES.iter().map(|variable| variable.name);
+        assert!(known().any(|known| known == *meant), "{meant}");
+        for word in *written {
+            let letters = hints::letters(word);
+            assert_eq!(letters, *word);
+            let own = known().any(|known| known == format!("BROKER_{word}"));
+            assert!(!own, "{word}");
+        }
+    }
+}
+
+#[test]
+fn a_token_is_enough_and_so_is_one_beside_a_password() {
+    for good in [
+        vec![("BROKER_TOKEN", "ab.c-d_~+/=")],
+        vec![("BROKER_TOKEN", "a"), ("BROKER_TOKEN_2", "b")],
+        vec![
+            ("BROKER_TOKEN", "a"),
+            ("BROKER_USERNAME", "u"),
+            ("BROKER_PASSWORD", "p"),
+        ],
+    ] {
+        assert!(read(&good).is_ok(), "{good:?}");
+    }
+    for (bad, wanted) in [
+        (vec![("BROKER_TOKEN", "two words")], "BROKER_TOKEN or"),
+        (vec![("BROKER_TOKEN", "grün")], "BROKER_TOKEN or"),
+        (vec![("BROKER_TOKEN", "line\nend")], "BROKER_TOKEN or"),
+        (
+            vec![("BROKER_TOKEN", "a"), ("BROKER_TOKEN_2", "b\t")],
+            "BROKER_TOKEN_2 or",
+        ),
+        (vec![("BROKER_TOKEN_2", "b")], "BROKER_TOKEN_2 is set"),
+        (
+            vec![("BROKER_TOKEN", "a"), ("BROKER_TOKEN_FILE", "/x")],
+            "both set",
+        ),
+        (vec![("BROKER_TOKEN_FILE", "/nowhere/x")], "/nowhere/x"),
+        (
+            vec![("BROKER_TOKEN", "a"), ("BROKER_USERNAME", "u")],
+            "BROKER_PASSWORD is not set",
+        ),
+        (
+            vec![("BROKER_TOKEN", "a"), ("BROKER_PASSWORD_2", "p")],
+            "wanted the first pair too",
+        ),
+    ] {
+        let errors = read(&bad).unwrap_err();
+        assert!(
+            errors.len() == 1 && errors[0].contains(wanted),
+            "{errors:?}"
+        );
+        assert!(!errors[0].contains("two words") && !errors[0].contains("grün"));
+    }
+}
+
+#[test]
+fn how_often_to_look_at_the_files_is_a_duration_or_never() {
+    let every = |text| with(&[("BROKER_RELOAD_EVERY", text)]).map(|config| config.reload_every);
+    assert_eq!(every("30s").unwrap(), Some(Duration::from_secs(30)));
+    assert_eq!(every("0").unwrap(), None);
+    let told = every("often").unwrap_err();
+    assert!(told[0].contains("or 0 for never"), "{told:?}");
 }
 
 #[test]
 fn on_cloud_foundry_the_disk_is_warned_about() {
-    let config = with(&[("VCAP_APPLICATION", "{}")]).unwrap();
+    let config = with_catalog(&[("VCAP_APPLICATION", "{}")]).unwrap();
     assert!(config.warnings[0].contains("does not survive a restart"));
 }
 

@@ -1,4 +1,4 @@
-//! Basic authentication. spec: Platform to Service Broker Authentication; RFC 7617.
+//! Basic authentication and bearer tokens. spec: Platform to Service Broker Authentication; RFC 7617; RFC 6750.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -6,12 +6,17 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use std::fmt;
 use subtle::{Choice, ConstantTimeEq};
 
-/// The pairs of user name and password that are accepted; two at once while an operator rotates them.
-pub struct Credentials(Vec<Vec<u8>>);
+/// The pairs of user name and password, and the bearer tokens, that are accepted; two at once while an operator rotates
+/// them.
+pub struct Credentials {
+    pairs: Vec<Vec<u8>>,
+    tokens: Vec<Vec<u8>>,
+}
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({} pairs)", self.0.len())
+        let (pairs, tokens) = (self.pairs.len(), self.tokens.len());
+        write!(f, "Credentials({pairs} pairs, {tokens} tokens)")
     }
 }
 
@@ -26,31 +31,63 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 impl Credentials {
     /// Pairs of user name and password. A user name has no colon: the header could not carry it.
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Credentials {
-        Credentials(
-            pairs
-                .into_iter()
-                .map(|(user, password)| format!("{user}:{password}").into_bytes())
-                .collect(),
-        )
+        let pairs = pairs
+            .into_iter()
+            .map(|(user, password)| format!("{user}:{password}").into_bytes());
+        Credentials {
+            pairs: pairs.collect(),
+            tokens: Vec::new(),
+        }
     }
 
-    /// Whether the value of an `Authorization` header carries one of the pairs. Takes the same time wherever a wrong one
-    /// differs, and whichever pair a right one is.
+    /// With these bearer tokens, too. A token has neither spaces nor control characters: the header could not carry it.
+    pub fn with_tokens(self, tokens: impl IntoIterator<Item = String>) -> Credentials {
+        Credentials {
+            tokens: tokens.into_iter().map(String::into_bytes).collect(),
+            ..self
+        }
+    }
+
+    /// Whether the value of an `Authorization` header carries one of the pairs or tokens. Takes the same time wherever a
+    /// wrong one differs, and whichever of its kind a right one is.
     pub fn accept(&self, authorization: Option<&str>) -> bool {
         let Some((scheme, token)) = authorization.and_then(|value| value.split_once(' ')) else {
             return false;
         };
-        if !scheme.eq_ignore_ascii_case("Basic") {
-            return false;
+        let token = token.trim_matches(' ');
+        if scheme.eq_ignore_ascii_case("Bearer") {
+            return one_of(token.as_bytes(), &self.tokens);
         }
-        let Ok(given) = BASE64.decode(token.trim_matches(' ')) else {
-            return false;
-        };
-        let accepted = self.0.iter().fold(Choice::from(0), |accepted, expected| {
-            accepted | same(&given, expected)
-        });
-        accepted.into()
+        scheme.eq_ignore_ascii_case("Basic")
+            && BASE64
+                .decode(token)
+                .is_ok_and(|given| one_of(&given, &self.pairs))
     }
+
+    /// The values of `WWW-Authenticate`: one for each way in. RFC 9110, 11.6.1.
+    pub fn challenges(&self) -> impl Iterator<Item = &'static str> {
+        let basic = "Basic realm=\"brokerlet\", charset=\"UTF-8\"";
+        let bearer = "Bearer realm=\"brokerlet\"";
+        let basic = (!self.pairs.is_empty()).then_some(basic);
+        let bearer = (!self.tokens.is_empty()).then_some(bearer);
+        basic.into_iter().chain(bearer)
+    }
+
+    /// What a client is to send.
+    pub fn wanted(&self) -> &'static str {
+        match (self.pairs.is_empty(), self.tokens.is_empty()) {
+            (_, true) => "user name or password",
+            (true, _) => "bearer token",
+            _ => "user name or password, or the bearer token,",
+        }
+    }
+}
+
+fn one_of(given: &[u8], expected: &[Vec<u8>]) -> bool {
+    let accepted = expected.iter().fold(Choice::from(0), |accepted, expected| {
+        accepted | same(given, expected)
+    });
+    accepted.into()
 }
 
 /// Compares all of `given`, whatever the length of `expected` is, so that the time tells nothing about it.
@@ -113,8 +150,33 @@ mod tests {
     }
 
     #[test]
+    fn a_bearer_token_is_accepted_as_it_is_and_nothing_else() {
+        let tokens = ["ab.c-d~+/=", "new"].map(str::to_owned);
+        let credentials = Credentials::new([("alex", "bigsecret")]).with_tokens(tokens);
+        for good in ["Bearer ab.c-d~+/=", "bearer new", "BEARER   new "] {
+            assert!(credentials.accept(Some(good)), "{good}");
+        }
+        assert!(credentials.accept(Some(&basic("alex:bigsecret"))));
+        for bad in [
+            "Bearer ab.c-d~+/",
+            "Bearer New",
+            "Bearer new new",
+            "Bearer alex:bigsecret",
+            "Bearer ",
+            "Bearer",
+            "Basic new",
+            "new",
+        ] {
+            assert!(!credentials.accept(Some(bad)), "{bad}");
+        }
+        assert!(!credentials.accept(Some(&basic("new"))));
+        assert_eq!(credentials.challenges().count(), 2);
+    }
+
+    #[test]
     fn no_pairs_accept_nobody() {
         assert!(!Credentials::new([]).accept(Some(&basic(""))));
         assert!(!Credentials::new([]).accept(Some(&basic(":"))));
+        assert!(!Credentials::new([]).accept(Some("Bearer ")));
     }
 }

@@ -2,11 +2,12 @@
 
 use super::auth::Credentials;
 use super::reply::{Body, Reply};
-use super::target::{Query, check_id, segments};
+use super::target::{BasePath, Query, check_id, segments};
 use super::{Request, identity, version};
 use crate::adapter::{Identity, Origin};
 use crate::broker::error::Error;
 use crate::broker::{Broker, Caller};
+use crate::current::Current;
 use crate::log;
 
 use std::io::Read;
@@ -19,9 +20,8 @@ pub const MAX_BODY: u64 = 1024 * 1024;
 /// Answers requests. Shared by all workers.
 pub struct Dispatcher {
     broker: Arc<Broker>,
-    credentials: Credentials,
-    /// The Last-Modified of the catalog, in HTTP's words.
-    catalog_modified: String,
+    credentials: Current<Credentials>,
+    base_path: BasePath,
     max_body: u64,
 }
 
@@ -38,11 +38,10 @@ struct Note<'a> {
 
 impl Dispatcher {
     pub fn new(broker: Arc<Broker>, credentials: Credentials) -> Dispatcher {
-        let catalog_modified = httpdate::fmt_http_date(broker.catalog().modified());
         Dispatcher {
             broker,
-            credentials,
-            catalog_modified,
+            credentials: Current::new(credentials),
+            base_path: BasePath::default(),
             max_body: MAX_BODY,
         }
     }
@@ -52,9 +51,24 @@ impl Dispatcher {
         Dispatcher { max_body, ..self }
     }
 
+    /// Below a path that a proxy in front leaves in.
+    pub fn below(self, base_path: BasePath) -> Dispatcher {
+        Dispatcher { base_path, ..self }
+    }
+
+    /// From now on these credentials are accepted, and no others.
+    pub fn replace_credentials(&self, credentials: Credentials) {
+        self.credentials.set(credentials);
+    }
+
+    /// Whether a path is that of the health check, which needs no credentials.
+    pub fn is_health_check(&self, path: &str) -> bool {
+        self.base_path.is_health_check(path)
+    }
+
     /// Whether the value of an `Authorization` header is that of a platform.
     pub fn authorizes(&self, authorization: Option<&str>) -> bool {
-        self.credentials.accept(authorization)
+        self.credentials.get().accept(authorization)
     }
 
     /// Answers one request and returns the line that the log has about it; the caller adds how long it took.
@@ -102,13 +116,13 @@ impl Dispatcher {
             .target
             .split_once('?')
             .unwrap_or((request.target, ""));
-        if path == "/healthz" {
+        if self.is_health_check(path) {
             note.route = "/healthz";
             return self.health(request.method);
         }
         note.route = "-";
         if !self.authorizes(request.headers.get("Authorization")) {
-            return Ok(unauthorized());
+            return Ok(unauthorized(&self.credentials.get()));
         }
         version::check(request.headers.get(version::HEADER))?;
         let identity = match request.headers.get(identity::ORIGINATING) {
@@ -121,6 +135,9 @@ impl Dispatcher {
             .map(str::to_owned);
 
         let segments = segments(path)?;
+        let Some(segments) = self.base_path.strip(&segments) else {
+            return Err(self.base_path.elsewhere());
+        };
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         let Some(route) = Route::of(&segments) else {
             return Err(Error::not_found("There is nothing at this path."));
@@ -180,7 +197,8 @@ impl Dispatcher {
 
     /// `GET /v2/catalog`. spec: Catalog Management; RFC 7232 for the conditions.
     fn catalog(&self, request: &Request<'_>) -> Reply {
-        let catalog = self.broker.catalog();
+        let plans = self.broker.plans();
+        let catalog = plans.catalog();
         let unchanged = match request.headers.get("If-None-Match") {
             Some(tags) => tags.split(',').any(|tag| {
                 let tag = tag.trim();
@@ -200,7 +218,7 @@ impl Dispatcher {
         // As with HEAD, the server sends the length of the body and leaves the body itself out. RFC 9110, 8.6.
         Reply::new(status, Body::Shared(catalog.rendered().clone()), outcome)
             .with_header("ETag", catalog.etag().to_owned())
-            .with_header("Last-Modified", self.catalog_modified.clone())
+            .with_header("Last-Modified", httpdate::fmt_http_date(catalog.modified()))
     }
 
     /// `GET /healthz`, without credentials: whether requests can be served.
@@ -320,15 +338,17 @@ impl<'a> Route<'a> {
 }
 
 /// spec: Platform to Service Broker Authentication, 401.
-fn unauthorized() -> Reply {
+fn unauthorized(credentials: &Credentials) -> Reply {
+    let wanted = credentials.wanted();
     let error = Error::new(
         401,
-        "The user name or password for this service broker is missing or wrong.",
+        format!("The {wanted} for this service broker is missing or wrong."),
     );
-    Reply::from(error).with_header(
-        "WWW-Authenticate",
-        "Basic realm=\"brokerlet\", charset=\"UTF-8\"",
-    )
+    credentials
+        .challenges()
+        .fold(Reply::from(error), |reply, challenge| {
+            reply.with_header("WWW-Authenticate", challenge)
+        })
 }
 
 fn method_not_allowed(allowed: &'static str) -> Reply {

@@ -2,8 +2,9 @@
 
 use crate::broker::error::Error;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use std::borrow::Cow;
+use std::fmt;
 
 /// Longest id accepted, in bytes; Cloud Controller's are up to 255 characters.
 const MAX_ID: usize = 1024;
@@ -15,6 +16,75 @@ pub fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Error> {
         .split('/')
         .map(|segment| decode("the path", segment))
         .collect()
+}
+
+/// The path that the broker is below, where a proxy in front leaves it in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BasePath(Vec<String>);
+
+impl BasePath {
+    /// Reads `/brokers/mail`, with or without slashes at its ends. The error says what was found and what is wanted.
+    pub fn parse(text: &str) -> Result<BasePath, String> {
+        let wrong = || format!("found {text:?}, wanted a path such as /brokers/mail");
+        let path = text.trim_matches('/');
+        if path.is_empty() {
+            return Ok(BasePath::default());
+        }
+        let plain = |c: char| c.is_ascii_graphic() && !"?#\\\"<>^`{|}".contains(c);
+        if path.contains("://") || !path.chars().all(plain) {
+            return Err(wrong());
+        }
+        let segments = segments(path).map_err(|_| wrong())?;
+        let none = |segment: &Cow<'_, str>| matches!(&**segment, "" | "." | "..");
+        match segments.iter().any(none) {
+            true => Err(wrong()),
+            false => Ok(BasePath(
+                segments.into_iter().map(Cow::into_owned).collect(),
+            )),
+        }
+    }
+
+    /// What is left of the segments of a path below this one, or none if it is not below it. As at the beginning, there may
+    /// be several slashes behind it.
+    pub fn strip<'s, 'a>(&self, segments: &'s [Cow<'a, str>]) -> Option<&'s [Cow<'a, str>]> {
+        let (base, below) = segments.split_at_checked(self.0.len())?;
+        if self.0.is_empty() {
+            return Some(below);
+        }
+        let slashes = below.iter().take_while(|segment| segment.is_empty());
+        (base == self.0).then(|| &below[slashes.count()..])
+    }
+
+    /// Whether a path is that of the health check, which works at the root and below the base path.
+    pub fn is_health_check(&self, path: &str) -> bool {
+        const HEALTH: &str = "/healthz";
+        let below = || {
+            let base = segments(path.strip_suffix(HEALTH)?).ok()?;
+            Some(base == self.0)
+        };
+        path == HEALTH || (!self.0.is_empty() && below() == Some(true))
+    }
+
+    /// The 404 of a path that is not below this one.
+    pub fn elsewhere(&self) -> Error {
+        let base = self.to_string();
+        Error::not_found(format!(
+            "There is nothing at this path: this broker is below {base}, as in {base}/v2/catalog."
+        ))
+    }
+}
+
+impl fmt::Display for BasePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+            .remove(b'-')
+            .remove(b'.')
+            .remove(b'_')
+            .remove(b'~');
+        self.0
+            .iter()
+            .try_for_each(|segment| write!(f, "/{}", utf8_percent_encode(segment, KEPT)))
+    }
 }
 
 /// Refuses what cannot be an id. `name` is what the specification calls it.
@@ -120,6 +190,65 @@ mod tests {
         assert_eq!(segments("/v2/x/").unwrap(), ["v2", "x", ""]);
         assert_eq!(segments("/%zz").unwrap(), ["%zz"]);
         assert_eq!(segments("/%ff").unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn a_base_path_is_read_with_and_without_slashes_and_compared_decoded() {
+        for text in ["/brokers/m%61il", "brokers/mail/", "//brokers/mail"] {
+            let base = BasePath::parse(text).unwrap();
+            assert_eq!(base.to_string(), "/brokers/mail");
+            for (path, below) in [
+                ("/brokers/mail/v2/catalog", Some(&["v2", "catalog"][..])),
+                ("//%62rokers/mail//v2/catalog", Some(&["v2", "catalog"])),
+                ("/brokers/mail/", Some(&[])),
+                ("/brokers/mail", Some(&[])),
+                ("/brokers", None),
+                ("/brokers%2Fmail/v2/catalog", None),
+                ("/brokers/mails/v2/catalog", None),
+                ("/v2/catalog", None),
+            ] {
+                let segments = segments(path).unwrap();
+                let found = base.strip(&segments);
+                assert_eq!(found.is_some(), below.is_some(), "{path}");
+                assert!(
+                    found.unwrap_or_default() == below.unwrap_or_default(),
+                    "{path}"
+                );
+            }
+            for (path, is_it) in [
+                ("/healthz", true),
+                ("/brokers/mail/healthz", true),
+                ("/%62rokers/mail/healthz", true),
+                ("/brokers/mail//healthz", false),
+                ("/brokers/healthz", false),
+                ("//healthz", false),
+            ] {
+                assert_eq!(base.is_health_check(path), is_it, "{path}");
+            }
+        }
+        for none in ["", "/", "//"] {
+            assert_eq!(BasePath::parse(none), Ok(BasePath::default()));
+        }
+        assert!(!BasePath::default().is_health_check("//healthz"));
+    }
+
+    #[test]
+    fn what_cannot_be_a_base_path_is_refused() {
+        for bad in [
+            "/a//b",
+            "/a/../b",
+            "/a/./b",
+            "/%2e%2e/b",
+            "/a?b",
+            "/a#b",
+            "/a b",
+            "/ä",
+            "/%ff",
+            "https://broker.example.com/a",
+        ] {
+            let error = BasePath::parse(bad).unwrap_err();
+            assert!(error.contains(&format!("{bad:?}")), "{error}");
+        }
     }
 
     #[test]

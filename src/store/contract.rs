@@ -19,6 +19,7 @@ pub fn check(store: &dyn Store) {
     bindings_come_in_order_and_of_one_instance_only(store);
     delete_bindings_deletes_all_of_one_instance(store);
     open_operations_come_and_go(store);
+    instances_are_listed_in_steps(store);
     odd_ids_are_kept_apart(store);
     large_bodies_are_kept(store);
     a_read_is_of_one_moment(store);
@@ -464,6 +465,54 @@ fn open_operations_come_and_go(store: &dyn Store) {
         HashSet::from([keys[0].clone()]),
         "the instance itself is still open"
     );
+}
+
+fn instances_are_listed_in_steps(store: &dyn Store) {
+    let prefix = instance("listed");
+    let ids: Vec<String> = ["", "/", "a", "aa", "b", "é"]
+        .iter()
+        .map(|end| format!("{prefix}{end}"))
+        .collect();
+    for id in ids.iter().rev() {
+        commits(
+            store,
+            vec![put(&Key::instance(id), Revision::ABSENT, id.as_bytes())],
+        );
+        let binding = Key::binding(id, "b");
+        commits(store, vec![put(&binding, Revision::ABSENT, b"binding")]);
+    }
+    for step in 1..=ids.len() + 1 {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let listed = store
+                .instances(&after, step)
+                .expect("the instances of a store in order");
+            assert!(listed.len() <= step, "no more than asked for");
+            let Some((last, _)) = listed.last() else {
+                break;
+            };
+            after.clone_from(last);
+            found.extend(listed);
+        }
+        assert!(found.is_sorted_by(|a, b| a.0 < b.0), "in order, each once");
+        // Other checks may have left some.
+        found.retain(|(id, _)| id.starts_with(&prefix));
+        assert_eq!(found.len(), ids.len());
+        for ((id, record), wanted) in found.iter().zip(&ids) {
+            assert_eq!(id, wanted);
+            let key = Key::instance(id);
+            assert_eq!(read_one(store, &key).as_ref(), Some(record));
+        }
+    }
+    for id in &ids {
+        let key = Key::instance(id);
+        commits(
+            store,
+            vec![delete(&key, revision(store, &key)), delete_bindings(id)],
+        );
+    }
+    let left = store.instances(&prefix, 1).expect("a store in order");
+    assert!(left.iter().all(|(id, _)| !id.starts_with(&prefix)));
 }
 
 fn odd_ids_are_kept_apart(store: &dyn Store) {

@@ -1,6 +1,7 @@
 //! Records in memory, for trying the broker out: everything is gone when the process ends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Change, Error, Key, Outcome, Record, Revision, Store};
@@ -127,6 +128,25 @@ impl Store for Memory {
             let state = self.lock();
             let shared = |(_, id, held): (&Key, &str, &Held)| (id.to_owned(), held.share());
             state.bindings_of(instance_id).map(shared).collect()
+        };
+        Ok(found
+            .into_iter()
+            .map(|(id, held)| (id, record(held)))
+            .collect())
+    }
+
+    fn instances(&self, after: &str, most: usize) -> Result<Vec<(String, Record)>, Error> {
+        let behind = (Bound::Excluded(Key::instance(after)), Bound::Unbounded);
+        let found: Vec<_> = {
+            let state = self.lock();
+            let instances = state
+                .records
+                .range(behind)
+                .map_while(|(key, held)| match key {
+                    Key::Instance(id) => Some((id.clone(), held.share())),
+                    Key::Binding(..) => None,
+                });
+            instances.take(most).collect()
         };
         Ok(found
             .into_iter()

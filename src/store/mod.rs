@@ -105,6 +105,9 @@ pub trait Store: Send + Sync {
     /// The bindings of an instance with their ids, in the order of the ids.
     fn bindings(&self, instance_id: &str) -> Result<Vec<(String, Record)>, Error>;
 
+    /// The next instances behind this id, in the order of their ids, and at most so many. Behind the empty id are all.
+    fn instances(&self, after: &str, most: usize) -> Result<Vec<(String, Record)>, Error>;
+
     /// The keys of the records that were last put with `open`.
     fn open_operations(&self) -> Result<Vec<Key>, Error>;
 

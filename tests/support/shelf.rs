@@ -114,6 +114,10 @@ impl Store for Shelf {
         self.0.memory.bindings(instance_id)
     }
 
+    fn instances(&self, after: &str, most: usize) -> Result<Vec<(String, Record)>, Error> {
+        self.0.memory.instances(after, most)
+    }
+
     fn open_operations(&self) -> Result<Vec<Key>, Error> {
         self.0.memory.open_operations()
     }
@@ -158,6 +162,10 @@ impl Store for Handle {
 
     fn bindings(&self, instance_id: &str) -> Result<Vec<(String, Record)>, Error> {
         self.alive()?.bindings(instance_id)
+    }
+
+    fn instances(&self, after: &str, most: usize) -> Result<Vec<(String, Record)>, Error> {
+        self.alive()?.instances(after, most)
     }
 
     fn open_operations(&self) -> Result<Vec<Key>, Error> {

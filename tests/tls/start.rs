@@ -98,11 +98,9 @@ fn a_chain_is_sent_as_it_is_in_the_file() {
 
 /// SIGHUP, with these files in the place of the ones before. Waits for this event, the `n`-th of its name.
 fn reload(broker: &Broker, pair: &Pair, event: &str, n: usize) {
-    let folder = broker.folder.path();
-    fs::write(folder.join("cert.pem"), &pair.certificate).unwrap();
-    fs::write(folder.join("key.pem"), &pair.key).unwrap();
+    write_whole(broker, pair);
     broker.signal("HUP");
-    let wanted = format!("event={event}");
+    let wanted = format!("event={event} ");
     let end = std::time::Instant::now() + crate::client::PATIENCE;
     while broker.printed().matches(&wanted).count() < n {
         assert!(std::time::Instant::now() < end, "{}", broker.printed());
@@ -117,7 +115,7 @@ fn new_connections_get_new_certificates_and_old_ones_go_on() {
     let broker = setup(&pairs[0]).start();
     let mut clients = vec![Client::open(broker.address, &authority)];
     for (n, pair) in pairs.iter().enumerate().skip(1) {
-        reload(&broker, pair, "certificates_reloaded", n);
+        reload(&broker, pair, "reloaded", n);
         clients.push(Client::open(broker.address, &authority));
     }
     for (client, pair) in clients.iter_mut().zip(&pairs) {
@@ -141,19 +139,19 @@ fn files_that_will_not_do_are_not_taken() {
     .iter()
     .enumerate()
     {
-        reload(&broker, wrong, "certificates_kept", n + 1);
+        reload(&broker, wrong, "reload_refused", n + 1);
         old.get_catalog().expect(200);
         let mut new = Client::open(broker.address, &authority);
         assert_eq!(new.certificate(), first.der());
         new.get_catalog().expect(200);
     }
-    reload(&broker, &other, "certificates_reloaded", 1);
+    reload(&broker, &other, "reloaded", 1);
     let new = Client::open(broker.address, &authority);
     assert_eq!(new.certificate(), other.der());
     for line in broker
         .printed()
         .lines()
-        .filter(|line| line.contains("certificates_kept"))
+        .filter(|line| line.contains("reload_refused"))
     {
         assert!(
             line.contains("level=error") && line.contains(".pem"),
@@ -163,11 +161,28 @@ fn files_that_will_not_do_are_not_taken() {
 }
 
 #[test]
-fn without_tls_a_signal_to_reload_changes_nothing() {
-    let broker = Setup::new().env("BROKER_STORE", "memory").start();
-    broker.signal("HUP");
-    broker.wait_for_print("event=reload");
-    broker.get("/v2/catalog").expect(200);
+fn replaced_files_are_noticed_without_a_signal() {
+    let authority = Authority::new("ours");
+    let (first, other) = (authority.issue("localhost"), authority.issue("localhost"));
+    let broker = setup(&first).env("BROKER_RELOAD_EVERY", "20ms").start();
+    let mut old = Client::open(broker.address, &authority);
+    write_whole(&broker, &other);
+    // Between the two files they do not go together, which may be noticed and told first.
+    broker.wait_for_print("event=reloaded ");
+    assert_eq!(
+        Client::open(broker.address, &authority).certificate(),
+        other.der()
+    );
+    assert_eq!(old.certificate(), first.der());
+    old.get_catalog().expect(200);
+}
+
+fn write_whole(broker: &Broker, pair: &Pair) {
+    let folder = broker.folder.path();
+    for (name, text) in [("cert.pem", &pair.certificate), ("key.pem", &pair.key)] {
+        fs::write(folder.join("new"), text).unwrap();
+        fs::rename(folder.join("new"), folder.join(name)).unwrap();
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::instance::record::Instance;
 use super::instance::{absent as instance_absent, named as instance_named};
 use super::operation::{self, Kind, Operation};
-use super::plans::Offer;
+use super::plans::{Offer, Plans};
 use super::poll::{self, Poll};
 use super::stored::Found;
 use super::work::subject::Subject;
@@ -54,7 +54,7 @@ impl Broker {
                     self.create_binding(instance, id, &found, &request, caller)
                 }
                 Bind::Replace(record, binding) => {
-                    self.check_bind(record, &request)?;
+                    Broker::check_bind(&self.plans(), record, &request)?;
                     let instance = Bindable {
                         id: instance_id,
                         revision: instance.revision,
@@ -85,7 +85,8 @@ impl Broker {
         request: &BindRequest<'_>,
         caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
-        let offer = self.check_bind(instance.record, request)?;
+        let plans = self.plans();
+        let offer = Broker::check_bind(&plans, instance.record, request)?;
         let predecessor = match request.predecessor_binding_id.as_deref() {
             Some(predecessor) => Some(self.predecessor(instance.id, predecessor, &offer)?),
             None => None,
@@ -123,7 +124,8 @@ impl Broker {
         caller: Caller<'_>,
     ) -> Result<(), Error> {
         let subject = Subject::Binding(instance.record.clone().into(), binding.clone().into());
-        let offer = self.offer(&subject);
+        let plans = self.plans();
+        let offer = Broker::offer(&plans, &subject);
         if offer.is_some_and(|offer| offer.fulfilment().is_async(Kind::Unbind)) {
             return Err(Error::conflict(format!(
                 "{} could not be created before, with another plan, and what may be left of that takes time to remove. \
@@ -136,11 +138,11 @@ impl Broker {
     }
 
     /// What the catalog says to a bind. spec: Binding, 400 and 422.
-    fn check_bind(
-        &self,
+    fn check_bind<'p>(
+        plans: &'p Plans,
         instance: &Instance,
         request: &BindRequest<'_>,
-    ) -> Result<Offer<'_>, Error> {
+    ) -> Result<Offer<'p>, Error> {
         if let Some(id) = request
             .service_id
             .as_deref()
@@ -163,9 +165,7 @@ impl Broker {
                 &instance.plan_id,
             ));
         }
-        let offer = self
-            .plans
-            .find_own(&instance.service_id, &instance.plan_id)?;
+        let offer = plans.find_own(&instance.service_id, &instance.plan_id)?;
         if !offer.plan.is_bindable() {
             return Err(Error::bad_request(format!(
                 "plan_id: service instances of plan {:?} cannot be bound; the plan is not bindable.",
@@ -226,7 +226,8 @@ impl Broker {
         if let Some(error) = verdict::mismatch(&instance, &binding, service_id, plan_id) {
             return Err(error);
         }
-        let service = self.catalog().service(&binding.service_id);
+        let plans = self.plans();
+        let service = plans.catalog().service(&binding.service_id);
         if service.is_some_and(|service| service.bindings_retrievable != Some(true)) {
             return Err(Error::not_found(format!(
                 "{} cannot be fetched: its service offering is not bindings_retrievable.",
@@ -308,8 +309,15 @@ impl Broker {
         caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
         let subject = Subject::Binding(instance.record.clone().into(), binding.clone().into());
-        let plans = subject.plan_ids();
-        let offer = self.remover(&named(id), &binding.service_id, &plans, binding.effects)?;
+        let ids = subject.plan_ids();
+        let plans = self.plans();
+        let offer = Broker::remover(
+            &plans,
+            &named(id),
+            &binding.service_id,
+            &ids,
+            binding.effects,
+        )?;
         let fulfilment = offer.map(|offer| offer.fulfilment());
         let last = match binding.operation.in_progress() {
             true => binding.operation.cut_off(),

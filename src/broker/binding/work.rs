@@ -23,8 +23,8 @@ impl Broker {
             self.call_unbind(instance_id, instance, id, binding, run)?;
             return Ok(Done::Removed);
         }
-        let offer = self
-            .plans
+        let plans = self.plans();
+        let offer = plans
             .lookup(&binding.service_id, &binding.plan_id)
             .map_err(|_| left(&named(id), &binding.plan_id))?;
         let origin = binding.operation.origin();
@@ -47,10 +47,16 @@ impl Broker {
     ) -> Result<(), Setback> {
         // If the plan that the binding was made with has left the catalog, that of the instance does, whose adapter is of
         // the same kind.
-        let plans = [binding.plan_id.as_str(), instance.plan_id.as_str()];
-        let offer = self
-            .remover(&named(id), &binding.service_id, &plans, binding.effects)
-            .map_err(Setback::half_way)?;
+        let ids = [binding.plan_id.as_str(), instance.plan_id.as_str()];
+        let plans = self.plans();
+        let offer = Broker::remover(
+            &plans,
+            &named(id),
+            &binding.service_id,
+            &ids,
+            binding.effects,
+        )
+        .map_err(Setback::half_way)?;
         let Some(offer) = offer else { return Ok(()) };
         // The one who asked for the deprovision, if it is one.
         let origin = if instance.operation.kind == Kind::Deprovision {

@@ -35,7 +35,8 @@ impl Broker {
             match verdict::judge_provision(found.record.as_ref(), &request) {
                 Provision::Create => self.create(id, &found, &request, caller),
                 Provision::Replace(instance) => {
-                    self.plans.find(&request.service_id, &request.plan_id)?;
+                    self.plans()
+                        .find_offered(&request.service_id, &request.plan_id)?;
                     self.replace(id, found.revision, instance, caller)?;
                     Ok(None)
                 }
@@ -59,7 +60,8 @@ impl Broker {
         request: &ProvisionRequest<'_>,
         caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
-        let offer = self.plans.find(&request.service_id, &request.plan_id)?;
+        let plans = self.plans();
+        let offer = plans.find_offered(&request.service_id, &request.plan_id)?;
         offer.check_maintenance(request.maintenance_version.as_deref())?;
         offer.check_parameters(SchemaUse::Provision, request.parameters)?;
         let fulfilment = offer.fulfilment();
@@ -82,7 +84,8 @@ impl Broker {
         caller: Caller<'_>,
     ) -> Result<(), Error> {
         let subject = Subject::Instance(Box::new(instance.clone()));
-        let offer = self.offer(&subject);
+        let plans = self.plans();
+        let offer = Broker::offer(&plans, &subject);
         if offer.is_some_and(|offer| offer.fulfilment().is_async(Kind::Deprovision)) {
             return Err(Error::conflict(format!(
                 "{} could not be provisioned before, with another plan, and what may be left of that takes time to \
@@ -109,7 +112,8 @@ impl Broker {
         if let Some(error) = verdict::mismatch(instance, service_id, plan_id) {
             return Err(error);
         }
-        let service = self.catalog().service(&instance.service_id);
+        let plans = self.plans();
+        let service = plans.catalog().service(&instance.service_id);
         if service.is_some_and(|service| service.instances_retrievable != Some(true)) {
             return Err(Error::not_found(format!(
                 "{} cannot be fetched: its service offering is not instances_retrievable.",
@@ -177,21 +181,21 @@ impl Broker {
         changes: Changes,
     ) -> Result<(), Error> {
         let plan_id = request.plan_id.as_deref().unwrap_or(&instance.plan_id);
+        let plans = self.plans();
         let offer = if plan_id == instance.plan_id {
-            self.plans.find_own(&instance.service_id, plan_id)?
+            plans.find_own(&instance.service_id, plan_id)?
         } else {
-            self.plans.find(&instance.service_id, plan_id)?
+            plans.find_offered(&instance.service_id, plan_id)?
         };
         if changes.plan {
-            let (plan, updateable) =
-                match self.plans.lookup(&instance.service_id, &instance.plan_id) {
-                    Ok(current) => (&current.plan.name, current.plan.is_updateable()),
-                    // The plan has left the catalog; what the service offering says holds for it.
-                    Err(_) => (
-                        &instance.plan_id,
-                        offer.service.plan_updateable == Some(true),
-                    ),
-                };
+            let (plan, updateable) = match plans.lookup(&instance.service_id, &instance.plan_id) {
+                Ok(current) => (&current.plan.name, current.plan.is_updateable()),
+                // The plan has left the catalog; what the service offering says holds for it.
+                Err(_) => (
+                    &instance.plan_id,
+                    offer.service.plan_updateable == Some(true),
+                ),
+            };
             if !updateable {
                 return Err(Error::unsupported_update(
                     "PlanChangeNotSupported",
@@ -244,7 +248,8 @@ impl Broker {
     ) -> Result<Option<Answer>, Error> {
         self.check_update(before, request, changes)?;
         let plan_id = request.plan_id.as_deref().unwrap_or(&before.plan_id);
-        let offer = self.plans.find(&before.service_id, plan_id)?;
+        let plans = self.plans();
+        let offer = plans.find(&before.service_id, plan_id)?;
         let fulfilment = offer.fulfilment();
         let last = Some(before.operation.clone());
         let operation = Operation::begin(Kind::Update, Some(fulfilment), last, caller)?;
@@ -289,8 +294,15 @@ impl Broker {
     ) -> Result<Option<Answer>, Error> {
         let bindings = self.idle_bindings(id)?;
         let effects = instance.effects || bindings.iter().any(|binding| binding.record.effects);
-        let plans = [instance.plan_id.as_str()];
-        let offer = self.remover(&named(id), &instance.service_id, &plans, instance.effects)?;
+        let ids = [instance.plan_id.as_str()];
+        let plans = self.plans();
+        let offer = Broker::remover(
+            &plans,
+            &named(id),
+            &instance.service_id,
+            &ids,
+            instance.effects,
+        )?;
         let fulfilment = offer.map(|offer| offer.fulfilment());
         let last = match instance.operation.in_progress() {
             true => instance.operation.cut_off(),

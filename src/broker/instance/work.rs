@@ -37,8 +37,8 @@ impl Broker {
         instance: &Instance,
         run: Run<'_>,
     ) -> Result<Done, Setback> {
-        let offer = self
-            .plans
+        let plans = self.plans();
+        let offer = plans
             .lookup(&instance.service_id, &instance.plan_id)
             .map_err(|_| left(&named(id), &instance.plan_id))?;
         let origin = instance.operation.origin();
@@ -50,8 +50,8 @@ impl Broker {
 
     fn attempt_update(&self, id: &str, before: &Instance, run: Run<'_>) -> Result<Done, Setback> {
         let plan_id = before.next_plan_id();
-        let offer = self
-            .plans
+        let plans = self.plans();
+        let offer = plans
             .lookup(&before.service_id, plan_id)
             .map_err(|_| left(&named(id), plan_id))?;
         let adapter = &offer.fulfilment().adapter;
@@ -128,10 +128,16 @@ impl Broker {
         instance: &Instance,
         run: Run<'_>,
     ) -> Result<(), Setback> {
-        let plans = [instance.plan_id.as_str()];
-        let offer = self
-            .remover(&named(id), &instance.service_id, &plans, instance.effects)
-            .map_err(Setback::half_way)?;
+        let ids = [instance.plan_id.as_str()];
+        let plans = self.plans();
+        let offer = Broker::remover(
+            &plans,
+            &named(id),
+            &instance.service_id,
+            &ids,
+            instance.effects,
+        )
+        .map_err(Setback::half_way)?;
         let Some(offer) = offer else { return Ok(()) };
         let origin = instance.operation.origin();
         let call = instance.call(id, offer.service, offer.plan, origin, run);

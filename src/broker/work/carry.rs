@@ -2,7 +2,7 @@
 
 use super::super::error::Error;
 use super::super::operation::Kind;
-use super::super::plans::Offer;
+use super::super::plans::{Offer, Plans};
 use super::super::{Answer, Broker};
 use super::lanes::Entry;
 use super::subject::{Done, Setback, Subject, Written};
@@ -10,6 +10,7 @@ use super::{NoTurn, pause};
 use crate::adapter::Run;
 use crate::store::{Change, Key, Revision};
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 impl Broker {
@@ -45,27 +46,34 @@ impl Broker {
 
     /// Queues an asynchronous operation.
     pub(in crate::broker) fn submit(&self, key: &Key, subject: &Subject, again: bool) {
-        let (plan, concurrency) = self.lane(subject);
+        let plans = self.plans();
+        let (plan, concurrency) = Broker::lane(&plans, subject);
         let entry = Entry {
             key: key.clone(),
             operation: subject.operation().id.as_str().into(),
             again,
         };
         self.work.submit(plan, concurrency, entry);
+        let now = self.plans();
+        if !Arc::ptr_eq(&plans, &now) {
+            // They were replaced meanwhile, and what was asked for last must not be undone.
+            let (plan, concurrency) = Broker::lane(&now, subject);
+            self.work.set_concurrency(plan, concurrency);
+        }
     }
 
     /// The plan whose adapter does it, if it is still in the catalog.
-    pub(in crate::broker) fn offer(&self, subject: &Subject) -> Option<Offer<'_>> {
-        let plans = subject.plan_ids();
-        let mut offers = plans
+    pub(in crate::broker) fn offer<'p>(plans: &'p Plans, subject: &Subject) -> Option<Offer<'p>> {
+        let ids = subject.plan_ids();
+        let mut offers = ids
             .iter()
-            .map(|plan| self.plans.lookup(subject.service_id(), plan));
+            .map(|plan| plans.lookup(subject.service_id(), plan));
         offers.find_map(Result::ok)
     }
 
     /// The plan whose turns are used, and how many there are at once.
-    fn lane<'a>(&'a self, subject: &'a Subject) -> (&'a str, Option<usize>) {
-        match self.offer(subject) {
+    fn lane<'a>(plans: &'a Plans, subject: &'a Subject) -> (&'a str, Option<usize>) {
+        match Broker::offer(plans, subject) {
             Some(offer) => (&offer.plan.id, offer.fulfilment().adapter.concurrency()),
             None => (subject.plan_ids()[0], None),
         }
@@ -142,7 +150,8 @@ impl Broker {
         }
         loop {
             let operation = subject.operation();
-            let (plan, concurrency) = self.lane(&subject);
+            let plans = self.plans();
+            let (plan, concurrency) = Broker::lane(&plans, &subject);
             let result = match self
                 .work
                 .turn(plan, concurrency, deadline, entered.cancel())

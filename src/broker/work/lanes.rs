@@ -44,6 +44,11 @@ impl Lanes {
         lane
     }
 
+    /// Changes how many calls for a plan there may be at once. What waits or is queued keeps its place.
+    pub fn set_limit(&mut self, plan: &str, limit: usize) {
+        self.lane(plan, limit);
+    }
+
     /// Queues an operation behind those that came before it.
     pub fn push(&mut self, plan: &str, limit: usize, entry: Entry) {
         self.lane(plan, limit).queue.push_back(entry);
@@ -179,6 +184,26 @@ mod tests {
         lanes.give_up("p", 8);
         lanes.release("p");
         assert_eq!(taken(&mut lanes, "p"), Some(Key::instance("2")));
+    }
+
+    #[test]
+    fn a_new_limit_holds_for_what_is_queued_already() {
+        let mut lanes = Lanes::default();
+        for id in ["1", "2", "3", "4"] {
+            lanes.push("p", 1, entry(id));
+        }
+        assert!(taken(&mut lanes, "p").is_some());
+        assert_eq!(taken(&mut lanes, "p"), None);
+        lanes.set_limit("p", 3);
+        assert_eq!(taken(&mut lanes, "p"), Some(Key::instance("2")));
+        assert_eq!(taken(&mut lanes, "p"), Some(Key::instance("3")));
+        assert_eq!(taken(&mut lanes, "p"), None);
+        lanes.set_limit("p", 1);
+        lanes.release("p");
+        lanes.release("p");
+        assert_eq!(taken(&mut lanes, "p"), None);
+        lanes.release("p");
+        assert_eq!(taken(&mut lanes, "p"), Some(Key::instance("4")));
     }
 
     #[test]

@@ -111,6 +111,14 @@ impl Work {
         self.hire(&mut state, plan);
     }
 
+    /// Changes how many calls for a plan there may be at once.
+    pub fn set_concurrency(&self, plan: &str, concurrency: Option<usize>) {
+        let mut state = self.shared.lock();
+        let limit = concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+        state.lanes.set_limit(plan, limit);
+        self.pass_on(&mut state, plan);
+    }
+
     /// Sees to it that what is queued is worked on, as when a thread could not be had before.
     pub fn nudge(&self) {
         let mut state = self.shared.lock();
@@ -180,7 +188,7 @@ impl Work {
     }
 
     /// Whether nothing is to be taken up any more.
-    fn is_stopping(&self) -> bool {
+    pub fn is_stopping(&self) -> bool {
         self.shared.lock().stop != Stop::No
     }
 

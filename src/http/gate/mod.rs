@@ -98,7 +98,7 @@ impl Gate {
     /// then.
     pub fn start(
         listener: TcpListener,
-        dispatcher: Dispatcher,
+        dispatcher: impl Into<Arc<Dispatcher>>,
         settings: Settings,
         broken: impl Fn() + Send + 'static,
     ) -> io::Result<Gate> {
@@ -109,7 +109,7 @@ impl Gate {
             proxies,
             ..
         } = settings;
-        let dispatcher = Arc::new(dispatcher);
+        let dispatcher = dispatcher.into();
         let lines = Lines::start(dispatcher.clone(), workers.max(1), limits.connections)?;
         let shared = Arc::new(Shared {
             dispatcher,

@@ -156,7 +156,7 @@ impl<'g> Receiver<'g> {
                 old: parsed.old,
                 bodiless: parsed.method == "HEAD",
             },
-            is_health_check: parsed.path() == "/healthz",
+            is_health_check: gate.dispatcher.is_health_check(parsed.path()),
             authenticates: authorization.is_some(),
             authorized: gate.dispatcher.authorizes(authorization),
             client: gate.proxies.client(self.visit.peer, &parsed.forwarded_for),

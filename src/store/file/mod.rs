@@ -195,6 +195,10 @@ impl Store for File {
         self.reading(|txn| tables::bindings(txn, instance_id))
     }
 
+    fn instances(&self, after: &str, most: usize) -> Result<Vec<(String, Record)>, Error> {
+        self.reading(|txn| tables::instances(txn, after, most))
+    }
+
     fn open_operations(&self) -> Result<Vec<Key>, Error> {
         self.reading(tables::open_operations)
     }

@@ -284,6 +284,21 @@ pub(super) fn bindings(
     Ok(found)
 }
 
+pub(super) fn instances(
+    txn: &ReadTransaction,
+    behind: &str,
+    most: usize,
+) -> Result<Vec<(String, Record)>, Error> {
+    let first = after(behind);
+    let table = txn.open_table(INSTANCES)?;
+    let mut found = Vec::new();
+    for entry in table.range((first.as_str(), "")..)?.take(most) {
+        let (key, value) = entry?;
+        found.push((key.value().0.to_owned(), record(value.value())?));
+    }
+    Ok(found)
+}
+
 pub(super) fn open_operations(txn: &ReadTransaction) -> Result<Vec<Key>, Error> {
     let mut keys = Vec::new();
     for entry in txn.open_table(OPEN_INSTANCES)?.iter()? {

@@ -1,6 +1,7 @@
 //! Certificates, and the handshake.
 
 use super::Files;
+use crate::current::Current;
 use crate::http::gate::socket::Socket;
 
 use rustls::client::WebPkiServerVerifier;
@@ -13,7 +14,7 @@ use rustls::{CertificateError, Error, RootCertStore, ServerConfig, ServerConnect
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// A connection through TLS.
 pub type Stream<'s> = StreamOwned<ServerConnection, Socket<'s>>;
@@ -21,7 +22,7 @@ pub type Stream<'s> = StreamOwned<ServerConnection, Socket<'s>>;
 /// The certificates in use.
 pub struct Tls {
     files: Files,
-    config: RwLock<Arc<ServerConfig>>,
+    config: Current<ServerConfig>,
 }
 
 impl fmt::Debug for Tls {
@@ -33,25 +34,23 @@ impl fmt::Debug for Tls {
 impl Tls {
     /// Reads the files. The error says which of them will not do, and why.
     pub fn load(files: Files) -> Result<Tls, String> {
-        let config = RwLock::new(read(&files)?);
+        let config = Current::new(read(&files)?);
         Ok(Tls { files, config })
     }
 
-    /// Reads the files again. From then on new connections get what is in them; after an error, what they got before.
-    pub fn reload(&self) -> Result<(), String> {
-        let config = read(&self.files)?;
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
-        Ok(())
+    /// Reads the files again, for [`Tls::replace`]. The error says which of them will not do, and why.
+    pub fn read(&self) -> Result<ServerConfig, String> {
+        read(&self.files)
+    }
+
+    /// From now on new connections get this.
+    pub fn replace(&self, config: ServerConfig) {
+        self.config.set(config);
     }
 
     /// Performs the handshake, within the deadline of the socket.
     pub fn accept<'s>(&self, mut socket: Socket<'s>) -> io::Result<Stream<'s>> {
-        let config = self
-            .config
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let mut connection = ServerConnection::new(config).map_err(io::Error::other)?;
+        let mut connection = ServerConnection::new(self.config.get()).map_err(io::Error::other)?;
         while connection.is_handshaking() {
             let (read, written) = connection.complete_io(&mut socket)?;
             if read + written == 0 {
@@ -62,7 +61,7 @@ impl Tls {
     }
 }
 
-fn read(files: &Files) -> Result<Arc<ServerConfig>, String> {
+fn read(files: &Files) -> Result<ServerConfig, String> {
     let certificates = certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| {
         let path = files.key.display();
@@ -104,7 +103,7 @@ fn read(files: &Files) -> Result<Arc<ServerConfig>, String> {
             format!("{certificate} and {key}: {what}: {error}")
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// Refuses a certificate that is not valid today: no platform would connect. The verifier of clients looks at that first;
