@@ -239,7 +239,8 @@ impl Work {
         state.ticket += 1;
         state.lanes.wait(plan, limit, ticket);
         let refused = loop {
-            if cancel.is_cancelled() {
+            // Those that are to come back are told one by one: none of them makes room for the next.
+            if cancel.is_cancelled() || state.stop == Stop::Cancelling {
                 break NoTurn::Cancelled;
             }
             if state.lanes.admit(plan, ticket) {
