@@ -1,6 +1,6 @@
 //! The specification's errors: status, error code, description.
 
-use crate::adapter::{Failure, FailureKind, Kind};
+use crate::adapter::{Failure, FailureKind};
 use crate::store;
 
 use serde::Serialize;
@@ -73,19 +73,12 @@ impl Error {
         Error::coded(422, "ConcurrencyError", description)
     }
 
-    /// 422 AsyncRequired. spec: Asynchronous Operations.
-    pub fn async_required(kind: Kind) -> Error {
-        let what = match kind {
-            Kind::Provision | Kind::Update | Kind::Deprovision => "Service instances",
-            Kind::Bind | Kind::Unbind => "Service bindings",
-        };
+    /// 422 AsyncRequired. spec: Service Broker Errors, whose very words clients compare.
+    pub fn async_required() -> Error {
         Error::coded(
             422,
             "AsyncRequired",
-            format!(
-                "{what} of this plan are {} asynchronously: the request has to say accepts_incomplete=true.",
-                kind.participle()
-            ),
+            "This service plan requires client support for asynchronous service operations.",
         )
     }
 
@@ -94,13 +87,12 @@ impl Error {
         Error::coded(422, "MaintenanceInfoConflict", description)
     }
 
-    /// 422 RequiresApp. spec: Binding.
+    /// 422 RequiresApp. spec: Service Broker Errors, whose very words clients compare.
     pub fn requires_app() -> Error {
         Error::coded(
             422,
             "RequiresApp",
-            "This plan supports bindings of an app only: app_guid is missing. Bind an app instead of creating a \
-             service key.",
+            "This service supports generation of credentials through binding an application only.",
         )
     }
 

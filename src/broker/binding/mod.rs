@@ -329,7 +329,7 @@ impl Broker {
 /// 202 for the request whose operation is in progress, sent again; 422 AsyncRequired if the platform would not poll.
 fn again(instance: &Instance, binding: &Binding, caller: Caller<'_>) -> Result<Answer, Error> {
     if !caller.accepts_incomplete {
-        return Err(Error::async_required(binding.operation.kind));
+        return Err(Error::async_required());
     }
     Subject::Binding(instance.clone().into(), binding.clone().into()).accepted()
 }

@@ -6,9 +6,10 @@ pub mod verdict;
 pub(super) mod work;
 
 use super::error::Error;
-use super::operation::{self, Kind, Operation};
+use super::operation::{self, Kind, Operation, Stamp};
+use super::plans::Offer;
 use super::poll::{self, Poll};
-use super::stored::Found;
+use super::stored::{Found, put};
 use super::work::subject::Subject;
 use super::{Answer, Broker, Caller};
 use crate::catalog::SchemaUse;
@@ -16,6 +17,8 @@ use crate::store::{Key, Revision};
 use record::Instance;
 use request::{Changes, ProvisionRequest, UpdateRequest};
 use verdict::{Deprovision, Fetch, Provision, Update};
+
+use serde_json::value::RawValue;
 
 pub(super) fn named(id: &str) -> String {
     format!("Service instance {id:?}")
@@ -161,6 +164,9 @@ impl Broker {
                     self.check_update(instance, &request, Changes::NONE)?;
                     Answer::new(200, "unchanged", &instance.answer()).map(Some)
                 }
+                Update::Context(instance) => {
+                    self.take_context(id, found.revision, instance, &request, caller)
+                }
                 Update::Change(instance, changes) => {
                     self.change(id, found.revision, instance, &request, changes, caller)
                 }
@@ -175,7 +181,7 @@ impl Broker {
         instance: &Instance,
         request: &UpdateRequest<'_>,
         changes: Changes,
-    ) -> Result<(), Error> {
+    ) -> Result<Offer<'_>, Error> {
         let plan_id = request.plan_id.as_deref().unwrap_or(&instance.plan_id);
         let offer = if plan_id == instance.plan_id {
             self.plans.find_own(&instance.service_id, plan_id)?
@@ -215,22 +221,33 @@ impl Broker {
         if request.parameters.is_some() {
             offer.check_parameters(SchemaUse::Update, request.parameters)?;
         }
-        // A platform sends its context along with everything: a request that repeats parameters or maintenance which the
-        // instance already has is not one of "only contextual data".
-        let context_only = changes == Changes::CONTEXT_ONLY
-            && request.parameters.is_none()
-            && request.maintenance_version.is_none();
-        if context_only && offer.service.allow_context_updates != Some(true) {
-            return Err(Error::unsupported_update(
-                "ContextUpdateNotSupported",
-                format!(
-                    "context: service offering {:?} does not allow_context_updates, and the request changes nothing \
-                     else.",
-                    offer.service.name
-                ),
-            ));
+        Ok(offer)
+    }
+
+    /// An update of the context alone. Platforms send theirs along with everything, so `allow_context_updates` decides
+    /// only whether the adapter is told now. If not, the context is kept for its next call.
+    fn take_context(
+        &self,
+        id: &str,
+        revision: Revision,
+        before: &Instance,
+        request: &UpdateRequest<'_>,
+        caller: Caller<'_>,
+    ) -> Result<Option<Answer>, Error> {
+        let changes = Changes::CONTEXT_ONLY;
+        let offer = self.check_update(before, request, changes)?;
+        if offer.service.allow_context_updates == Some(true) {
+            return self.change(id, revision, before, request, changes, caller);
         }
-        Ok(())
+        let after = Instance {
+            context: request.context.map(RawValue::to_owned),
+            updated: Some(Stamp::now(caller.origin)),
+            ..before.clone()
+        };
+        match self.commit(vec![put(Key::instance(id), revision, &after, false)?])? {
+            Some(_) => Answer::new(200, "unchanged", &after.answer()).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn change(
@@ -242,10 +259,7 @@ impl Broker {
         changes: Changes,
         caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
-        self.check_update(before, request, changes)?;
-        let plan_id = request.plan_id.as_deref().unwrap_or(&before.plan_id);
-        let offer = self.plans.find(&before.service_id, plan_id)?;
-        let fulfilment = offer.fulfilment();
+        let fulfilment = self.check_update(before, request, changes)?.fulfilment();
         let last = Some(before.operation.clone());
         let operation = Operation::begin(Kind::Update, Some(fulfilment), last, caller)?;
         let instance = Instance {
@@ -305,7 +319,7 @@ impl Broker {
 /// 202 for the request whose operation is in progress, sent again; 422 AsyncRequired if the platform would not poll.
 fn again(instance: &Instance, caller: Caller<'_>) -> Result<Answer, Error> {
     if !caller.accepts_incomplete {
-        return Err(Error::async_required(instance.operation.kind));
+        return Err(Error::async_required());
     }
     Subject::Instance(Box::new(instance.clone())).accepted()
 }
