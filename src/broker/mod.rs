@@ -211,8 +211,7 @@ impl Broker {
             return None;
         }
         self.work.nudge();
-        let progress = self.work.progress(key, &operation.id);
-        progress.or_else(|| Some("It is waiting for its turn.".to_owned()))
+        Some(self.work.progress(key, &operation.id))
     }
 
     /// Makes a decision again until nobody else was faster: `attempt` returns `None` after a conflict.

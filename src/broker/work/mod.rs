@@ -15,7 +15,7 @@ mod threads;
 use super::Broker;
 use crate::adapter::{Cancel, Reason};
 use crate::store::Key;
-use job::{Entered, Job, Turn};
+use job::{Entered, Job, Phase, Turn};
 pub(super) use lanes::Entry;
 use lanes::Lanes;
 
@@ -120,14 +120,17 @@ impl Work {
         self.shared.tend(&mut state, &self.broker);
     }
 
-    /// What is being done for an operation right now, if anybody says so.
-    pub fn progress(&self, key: &Key, operation: &str) -> Option<String> {
-        let state = self.shared.lock();
-        let job = &state.known.get(key)?.job;
-        if *job.operation != *operation {
-            return None;
+    /// What is being done for an operation right now.
+    pub fn progress(&self, key: &Key, operation: &str) -> String {
+        let job = {
+            let state = self.shared.lock();
+            state.known.get(key).map(|known| known.job.clone())
+        };
+        match job {
+            Some(job) if *job.operation == *operation => job.phase().text(),
+            Some(_) => "It is waiting until what it cuts off has come to its end.".to_owned(),
+            None => Phase::Waiting.text(),
         }
-        job.progress().clone()
     }
 
     /// Has the work for an operation end early, since its record is another one's by now.

@@ -3,6 +3,7 @@
 use super::super::Broker;
 use super::super::error::Error;
 use super::super::operation::{Kind, Operation, State};
+use super::job::Phase;
 use super::lanes::Entry;
 use super::subject::{Setback, Subject, Written};
 use super::{Entered, pause};
@@ -46,6 +47,8 @@ impl Broker {
                 entered.pause();
             }
             Err(error) => {
+                let due = SystemTime::now() + pause::OF_THE_STORE;
+                entered.is(Phase::Blocked { due });
                 retry(error);
                 entered.pause();
             }
@@ -77,6 +80,10 @@ impl Broker {
         let result = if operation.left(SystemTime::now()).is_zero() {
             Err(Setback::half_way(time_over(operation.kind)))
         } else {
+            entered.is(Phase::Running {
+                attempt: operation.attempt(),
+                since: SystemTime::now(),
+            });
             entered.run(operation.attempt(), deadline, |run| {
                 self.attempt(key, &subject, run)
             })
@@ -89,7 +96,11 @@ impl Broker {
             let pause = pause::after_attempt(operation.attempt());
             let in_time = pause < operation.left(SystemTime::now());
             if reason.is_none() && setback.again && in_time {
-                entered.tell(&setback.error.description);
+                entered.is(Phase::Paused {
+                    attempt: operation.attempt(),
+                    why: setback.error.description.clone().into_owned(),
+                    due: SystemTime::now() + pause,
+                });
                 return Ok(Some(pause));
             }
         }
