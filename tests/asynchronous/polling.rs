@@ -139,7 +139,7 @@ fn an_asynchronous_change_of_plan_is_polled_with_the_old_plan() {
         let operation = Some(&*operation);
         broker
             .0
-            .poll_instance("i", Some(SERVICE), Some(plan), operation)
+            .poll_instance("i", Some(SERVICE), Some(plan), operation, Caller::default())
             .into()
     };
     assert_eq!(polls("small").expect(200)["state"], "in progress");

@@ -35,10 +35,11 @@ impl Broker {
         self.settle(id, caller)?;
         self.decide(|| {
             let found = self.read_instance(id)?;
-            match verdict::judge_provision(found.record.as_ref(), &request) {
+            let plan = found.record.as_ref().map(|found| &*found.plan_id);
+            let answer = match verdict::judge_provision(found.record.as_ref(), &request) {
                 Provision::Create => self.create(id, &found, &request, caller),
                 Provision::Replace(instance) => {
-                    self.plans.find(&request.service_id, &request.plan_id)?;
+                    caller.about(&self.plans.find(&request.service_id, &request.plan_id)?);
                     self.replace(id, found.revision, instance, caller)?;
                     Ok(None)
                 }
@@ -51,7 +52,8 @@ impl Broker {
                     named(id)
                 ))),
                 Provision::Busy(kind) => Err(operation::busy(&named(id), kind)),
-            }
+            };
+            self.about(caller, plan, answer)
         })
     }
 
@@ -63,6 +65,7 @@ impl Broker {
         caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
         let offer = self.plans.find(&request.service_id, &request.plan_id)?;
+        caller.about(&offer);
         offer.check_maintenance(request.maintenance_version.as_deref())?;
         offer.check_parameters(SchemaUse::Provision, request.parameters)?;
         let fulfilment = offer.fulfilment();
@@ -102,8 +105,11 @@ impl Broker {
         id: &str,
         service_id: Option<&str>,
         plan_id: Option<&str>,
+        caller: Caller<'_>,
     ) -> Result<Answer, Error> {
         let found = self.read_instance(id)?;
+        let plan = found.record.as_ref().map(|found| &*found.plan_id);
+        self.about(caller, plan, ());
         let instance = match verdict::judge_fetch(found.record.as_ref()) {
             Fetch::Absent => return Err(absent(id)),
             Fetch::Busy(kind) => return Err(operation::busy(&named(id), kind)),
@@ -129,8 +135,11 @@ impl Broker {
         service_id: Option<&str>,
         plan_id: Option<&str>,
         operation: Option<&str>,
+        caller: Caller<'_>,
     ) -> Result<Answer, Error> {
         let found = self.read_instance(id)?;
+        let plan = found.record.as_ref().map(|found| &*found.plan_id);
+        self.about(caller, plan, ());
         if let Some(instance) = &found.record
             && let Some(error) = verdict::mismatch(instance, service_id, plan_id)
         {
@@ -154,14 +163,15 @@ impl Broker {
         self.settle(id, caller)?;
         self.decide(|| {
             let found = self.read_instance(id)?;
-            match verdict::judge_update(found.record.as_ref(), &request) {
+            let plan = found.record.as_ref().map(|found| &*found.plan_id);
+            let answer = match verdict::judge_update(found.record.as_ref(), &request) {
                 Update::Absent => Err(absent(id)),
                 Update::OtherService(wanted) => {
                     Err(verdict::other("service_id", &request.service_id, wanted))
                 }
                 Update::Busy(kind) => Err(operation::busy(&named(id), kind)),
                 Update::Unchanged(instance) => {
-                    self.check_update(instance, &request, Changes::NONE)?;
+                    self.check_update(instance, &request, Changes::NONE, caller)?;
                     Answer::new(200, "unchanged", &instance.answer()).map(Some)
                 }
                 Update::Context(instance) => {
@@ -171,7 +181,8 @@ impl Broker {
                     self.change(id, found.revision, instance, &request, changes, caller)
                 }
                 Update::Accepted(instance) => again(instance, caller).map(Some),
-            }
+            };
+            self.about(caller, plan, answer)
         })
     }
 
@@ -181,6 +192,7 @@ impl Broker {
         instance: &Instance,
         request: &UpdateRequest<'_>,
         changes: Changes,
+        caller: Caller<'_>,
     ) -> Result<Offer<'_>, Error> {
         let plan_id = request.plan_id.as_deref().unwrap_or(&instance.plan_id);
         let offer = if plan_id == instance.plan_id {
@@ -188,6 +200,7 @@ impl Broker {
         } else {
             self.plans.find(&instance.service_id, plan_id)?
         };
+        caller.about(&offer);
         if changes.plan {
             let (plan, updateable) =
                 match self.plans.lookup(&instance.service_id, &instance.plan_id) {
@@ -235,7 +248,7 @@ impl Broker {
         caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
         let changes = Changes::CONTEXT_ONLY;
-        let offer = self.check_update(before, request, changes)?;
+        let offer = self.check_update(before, request, changes, caller)?;
         if offer.service.allow_context_updates == Some(true) {
             return self.change(id, revision, before, request, changes, caller);
         }
@@ -259,7 +272,9 @@ impl Broker {
         changes: Changes,
         caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
-        let fulfilment = self.check_update(before, request, changes)?.fulfilment();
+        let fulfilment = self
+            .check_update(before, request, changes, caller)?
+            .fulfilment();
         let last = Some(before.operation.clone());
         let operation = Operation::begin(Kind::Update, Some(fulfilment), last, caller)?;
         let instance = Instance {
@@ -283,13 +298,18 @@ impl Broker {
         self.settle(id, caller)?;
         self.decide(|| {
             let found = self.read_instance(id)?;
-            match verdict::judge_deprovision(found.record.as_ref(), service_id, plan_id) {
-                Deprovision::Gone => Err(Error::gone(format!("{} does not exist.", named(id)))),
-                Deprovision::Mismatch(error) => Err(error),
-                Deprovision::Busy(kind) => Err(operation::busy(&named(id), kind)),
-                Deprovision::Accepted(instance) => again(instance, caller).map(Some),
-                Deprovision::Delete(instance) => self.delete(id, found.revision, instance, caller),
-            }
+            let plan = found.record.as_ref().map(|found| &*found.plan_id);
+            let answer =
+                match verdict::judge_deprovision(found.record.as_ref(), service_id, plan_id) {
+                    Deprovision::Gone => Err(Error::gone(format!("{} does not exist.", named(id)))),
+                    Deprovision::Mismatch(error) => Err(error),
+                    Deprovision::Busy(kind) => Err(operation::busy(&named(id), kind)),
+                    Deprovision::Accepted(instance) => again(instance, caller).map(Some),
+                    Deprovision::Delete(instance) => {
+                        self.delete(id, found.revision, instance, caller)
+                    }
+                };
+            self.about(caller, plan, answer)
         })
     }
 
@@ -305,6 +325,7 @@ impl Broker {
         let effects = instance.effects || bindings.iter().any(|binding| binding.record.effects);
         let plans = [instance.plan_id.as_str()];
         let offer = self.remover(&named(id), &instance.service_id, &plans, instance.effects)?;
+        offer.iter().for_each(|offer| caller.about(offer));
         let fulfilment = offer.map(|offer| offer.fulfilment());
         let last = match instance.operation.in_progress() {
             true => instance.operation.cut_off(),

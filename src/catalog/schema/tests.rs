@@ -1,4 +1,4 @@
-use super::{Validator, check_metaschema};
+use super::{Unfit, Validator, check_metaschema};
 
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ fn schema(draft: &str, mut keywords: Value) -> Value {
 /// What is said of these parameters under a draft-07 schema with these keywords.
 fn refusal(keywords: Value, parameters: Value) -> String {
     let validator = Validator::compile(&schema(DRAFTS[2], keywords)).unwrap();
-    validator.validate(&parameters).unwrap_err()
+    validator.validate(&parameters).unwrap_err().told
 }
 
 #[test]
@@ -35,7 +35,10 @@ fn every_draft_is_known_by_its_schema_uri() {
         assert_eq!(validator.validate(&json!({})), Ok(()), "{draft}");
         assert_eq!(
             validator.validate(&json!({"size": 11})),
-            Err("parameters.size: 11 is greater than the maximum of 10".to_owned()),
+            Err(Unfit {
+                told: "parameters.size: 11 is greater than the maximum of 10".to_owned(),
+                logged: "parameters.size: a number is greater than the maximum of 10".to_owned(),
+            }),
             "{draft}"
         );
     }
@@ -305,4 +308,23 @@ fn a_validator_serves_many_threads() {
     let validator = Validator::compile(&schema(DRAFTS[0], json!({"maximum": 1}))).unwrap();
     shared(&validator);
     assert_eq!(format!("{validator:?}"), "Validator");
+}
+
+/// Numbers come as they were written, of any size.
+#[test]
+fn numbers_that_no_machine_has_are_judged_as_well() {
+    let size = json!({ "properties": { "size": { "type": "integer", "maximum": 10 } } });
+    let validator = Validator::compile(&schema(DRAFTS[2], size)).unwrap();
+    for (number, fits) in [
+        ("10", true),
+        ("1e1", true),
+        ("10.0", true),
+        ("0.10", false),
+        ("12345678901234567890123", false),
+        ("1e+400", false),
+        ("-12345678901234567890123", true),
+    ] {
+        let parameters = serde_json::from_str(&format!("{{\"size\":{number}}}")).unwrap();
+        assert_eq!(validator.validate(&parameters).is_ok(), fits, "{number}");
+    }
 }
