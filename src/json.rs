@@ -1,9 +1,10 @@
 //! JSON as the platform gave it: kept as text, read when somebody asks.
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 use std::fmt;
+use std::str::FromStr;
 
 /// How deep JSON may be nested in a request: far beyond any real one, far below what a stack holds.
 pub const MAX_DEPTH: usize = 64;
@@ -18,7 +19,7 @@ impl<'a> Object<'a> {
     }
 
     /// The object; empty where there is none. Text that nobody read yet may be well-formed and still not be readable:
-    /// a number beyond every range (`1e400`), half a surrogate pair (`"\ud800"`), something else than an object.
+    /// half a surrogate pair (`"\ud800"`), something else than an object.
     pub fn read(self) -> Result<Map<String, Value>, serde_json::Error> {
         self.0
             .map_or_else(|| Ok(Map::new()), |raw| serde_json::from_str(raw.get()))
@@ -79,18 +80,46 @@ pub fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// Exact: an integer above 2^53 is not the float that it would be rounded to.
+/// Exact, whatever their size: numbers are kept as they were written, and nothing is rounded.
 fn same_number(x: &Number, y: &Number) -> bool {
-    match (x.as_i128(), y.as_i128()) {
-        (Some(x), Some(y)) => x == y,
-        (None, None) => x.as_f64() == y.as_f64(),
-        (Some(integer), None) => is_integer(y.as_f64(), integer),
-        (None, Some(integer)) => is_integer(x.as_f64(), integer),
-    }
+    let (x, y) = (x.as_str(), y.as_str());
+    x == y || Decimal::of(x).is_some_and(|x| Some(x) == Decimal::of(y))
 }
 
-fn is_integer(float: Option<f64>, integer: i128) -> bool {
-    float.is_some_and(|float| float.fract() == 0.0 && float as i128 == integer)
+/// A number as its significant digits times a power of ten. Zero has no digits.
+#[derive(PartialEq)]
+struct Decimal {
+    negative: bool,
+    digits: String,
+    exponent: i128,
+}
+
+impl Decimal {
+    /// `None` for a number whose exponent is beyond every range; it equals only its own text.
+    fn of(text: &str) -> Option<Decimal> {
+        let (negative, text) = match text.strip_prefix('-') {
+            Some(text) => (true, text),
+            None => (false, text),
+        };
+        let (mantissa, power) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all = [whole, fraction].concat();
+        let digits = all.trim_end_matches('0');
+        let shift = all.len() as i128 - digits.len() as i128 - fraction.len() as i128;
+        let digits = digits.trim_start_matches('0');
+        if digits.is_empty() {
+            return Some(Decimal {
+                negative: false,
+                digits: String::new(),
+                exponent: 0,
+            });
+        }
+        Some(Decimal {
+            negative,
+            digits: digits.to_owned(),
+            exponent: power.parse::<i128>().ok()?.checked_add(shift)?,
+        })
+    }
 }
 
 pub fn same_map(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
@@ -143,8 +172,8 @@ pub fn too_deep(text: &[u8]) -> bool {
     false
 }
 
-/// Reads a JSON text in full, as into a [`Value`], but builds none: numbers out of range and halves of surrogate pairs
-/// are errors, which a parser that skips over them does not see.
+/// Reads a JSON text in full, as into a [`Value`], but builds none: halves of surrogate pairs are errors, which a parser
+/// that skips over them does not see.
 pub fn check(text: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<Checked>(text).map(|Checked| ())
 }
@@ -165,7 +194,14 @@ impl<'de> Visitor<'de> for Checked {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Checked, A::Error> {
-        while map.next_entry::<Checked, Checked>()?.is_some() {}
+        while let Some(Key { is_number }) = map.next_key()? {
+            if !is_number {
+                map.next_value::<Checked>()?;
+            } else if Number::from_str(&map.next_value::<String>()?).is_err() {
+                // An object that only looks like the parser's own form of a number would not be readable later.
+                return Err(A::Error::custom("invalid number"));
+            }
+        }
         Ok(Checked)
     }
 
@@ -196,6 +232,31 @@ impl<'de> Visitor<'de> for Checked {
 
     fn visit_unit<E>(self) -> Result<Checked, E> {
         Ok(Checked)
+    }
+}
+
+/// The key of a member. serde_json hands a number over as an object with one such member.
+struct Key {
+    is_number: bool,
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Key, E> {
+                Ok(Key {
+                    is_number: name == "$serde_json::private::Number",
+                })
+            }
+        }
+        deserializer.deserialize_str(Name)
     }
 }
 
@@ -265,7 +326,9 @@ mod tests {
                 "{text}"
             );
         }
-        assert!(check(r#"{"a":1e400}"#).is_err());
+        assert!(check(r#"{"a":1e400}"#).is_ok());
+        let private = r#"{"a":{"$serde_json::private::Number":"x"}}"#;
+        assert!(serde_json::from_str::<Value>(private).is_err() && check(private).is_err());
         assert!(check(r#"{"\udc00":1}"#).is_err());
         assert!(check(r#"{"a":[1]}"#).is_ok());
     }
@@ -307,6 +370,22 @@ mod tests {
             (r#"{"a":1}"#, r#"{"b":1}"#, false),
             (r#"{"a":1}"#, r#"{"a":1,"b":null}"#, false),
             (r#"{"a":1e400}"#, r#"{"a":1e400}"#, true),
+            (r#"{"a":1e400}"#, r#"{"a":10E+399}"#, true),
+            (r#"{"a":-1e400}"#, r#"{"a":1e400}"#, false),
+            (r#"{"a":0.1000}"#, r#"{"a":0.1}"#, true),
+            (r#"{"a":0.10000000000000000001}"#, r#"{"a":0.1}"#, false),
+            (r#"{"a":120}"#, r#"{"a":1.2e2}"#, true),
+            (r#"{"a":0e9}"#, r#"{"a":-0.00}"#, true),
+            (
+                r#"{"a":12345678901234567890123}"#,
+                r#"{"a":12345678901234567890124}"#,
+                false,
+            ),
+            (
+                r#"{"a":1e999999999999999999999999999999999999999}"#,
+                r#"{"a":10e999999999999999999999999999999999999998}"#,
+                false,
+            ),
             (r#"{"a":1e400}"#, r#"{"a":1e401}"#, false),
             (r#"{"a":"\ud800"}"#, r#"{"a":"\ud801"}"#, false),
         ] {
@@ -342,7 +421,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_says_so() {
-        for text in [r#"{"a":1e400}"#, r#"{"a":"\ud800"}"#, "[1]", "\"x\""] {
+        for text in [r#"{"a":"\ud800"}"#, "[1]", "\"x\""] {
             let raw = raw(text);
             assert!(Object::new(Some(&raw)).read().is_err(), "{text}");
         }

@@ -136,6 +136,11 @@ pub fn error(event: &str) -> Entry {
     Entry::new("error", event)
 }
 
+/// No line: what is added to it is dropped.
+pub fn none() -> Entry {
+    Entry(None)
+}
+
 /// A line in the making; [`Entry::send`] hands it to the writer.
 #[must_use]
 pub struct Entry(Option<Line>);

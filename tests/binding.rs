@@ -137,15 +137,32 @@ fn the_same_id_with_another_attribute_is_a_conflict_that_names_it() {
             json!({ "app_guid": null, "bind_resource": { "space_guid": "space-1" } }),
             "app_guid",
         ),
-        (
-            json!({ "context": { "platform": "kubernetes" } }),
-            "context",
-        ),
     ] {
         let answer = broker.put(&binding("i", "b"), &merged(&body, change));
         answer.expect_naming(409, name);
     }
     broker.put(&binding("i", "b"), &body).expect(200);
+}
+
+/// spec: Binding, 409: the parameters and what is bound decide; a context says where, and changes with time.
+#[test]
+fn a_repeat_under_another_context_has_the_same_credentials() {
+    let broker = broker_with("db", "plain");
+    let under = |context: Value| merged(&bind("plain"), json!({ "context": context }));
+    let contexts = [
+        json!(null),
+        json!({}),
+        json!({ "platform": "cloudfoundry", "space_guid": "space-1" }),
+        json!({ "platform": "kubernetes", "namespace": "n" }),
+    ];
+    for (n, first) in contexts.iter().enumerate() {
+        let target = binding("i", &n.to_string());
+        let created = broker.put(&target, &under(first.clone())).expect(201);
+        for again in &contexts {
+            let repeated = broker.put(&target, &under(again.clone())).expect(200);
+            assert_eq!(repeated.body, created.body, "{first} {again}");
+        }
+    }
 }
 
 #[test]
@@ -347,7 +364,11 @@ fn a_plan_that_requires_an_app_refuses_service_keys() {
     ] {
         broker
             .put(&binding("i", "b"), &key)
-            .expect_error(422, "RequiresApp");
+            .expect_error(422, "RequiresApp")
+            .expect_naming(
+                422,
+                "This service supports generation of credentials through binding an application only.",
+            );
     }
     broker.get(&binding("i", "b")).expect(404);
     let old = merged(&key, json!({ "app_guid": "app-1" }));

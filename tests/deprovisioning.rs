@@ -153,7 +153,10 @@ fn bindings_that_are_left_go_with_the_instance_and_the_log_says_so() {
         panic!("{printed}")
     };
     assert!(line.contains(" level=warn "), "{line}");
-    assert!(line.contains(" instance_id=i count=2 "), "{line}");
+    assert!(
+        line.contains(" instance_id=i service=db plan=small count=2 "),
+        "{line}"
+    );
 }
 
 #[test]

@@ -121,25 +121,40 @@ fn every_request_is_one_line_in_either_form() {
             line("info", method, route, status, outcome)
         };
         let of = |fields: Value, line: Value| merged(&line, fields);
-        let bound = || json!({ "instance_id": "i", "binding_id": "b" });
+        let named = |fields: Value| {
+            merged(
+                &fields,
+                json!({ "service": "example_service", "plan": "plan_one" }),
+            )
+        };
+        let bound = || named(json!({ "instance_id": "i", "binding_id": "b" }));
         let expected = [
             of(
                 json!({ "request_id": "identity-1" }),
                 info("GET", "/v2/catalog", 200, "served"),
             ),
             of(
-                json!({ "request_id": "vcap-2", "user": "user-2", "instance_id": "i" }),
+                named(json!({ "request_id": "vcap-2", "user": "user-2", "instance_id": "i" })),
                 info("PUT", instance_route, 201, "created"),
             ),
             of(bound(), info("PUT", binding_route, 201, "created")),
             of(bound(), info("PUT", binding_route, 200, "exists")),
-            of(bound(), info("PUT", binding_route, 409, "conflict")),
             of(
-                json!({ "instance_id": "i", "binding_id": "c" }),
+                merged(
+                    &bound(),
+                    json!({ "reason": "Service binding \"b\" exists already, with another parameters." }),
+                ),
+                info("PUT", binding_route, 409, "conflict"),
+            ),
+            of(
+                named(json!({
+                    "instance_id": "i", "binding_id": "c",
+                    "reason": "plan_id: found \"nosuch\", but the service instance has \"plan_one\".",
+                })),
                 info("PUT", binding_route, 400, "bad_request"),
             ),
             of(
-                json!({ "instance_id": "i" }),
+                named(json!({ "instance_id": "i" })),
                 info(
                     "GET",
                     &format!("{instance_route}/last_operation"),
@@ -148,12 +163,20 @@ fn every_request_is_one_line_in_either_form() {
                 ),
             ),
             of(
-                json!({ "instance_id": "i d" }),
+                json!({ "instance_id": "i d", "reason": "Service instance \"i d\" does not exist." }),
                 info("DELETE", instance_route, 410, "gone"),
             ),
-            // What nobody knows is not repeated, and who is not known is told nothing about.
-            info("GET", "-", 404, "not_found"),
-            info("GET", "-", 401, "unauthorized"),
+            of(
+                json!({ "path": "/nowhere", "reason": "There is nothing at this path." }),
+                info("GET", "-", 404, "not_found"),
+            ),
+            // Who is not known is told nothing about.
+            of(
+                json!({
+                    "reason": "The user name or password for this service broker is missing or wrong.",
+                }),
+                info("GET", "-", 401, "unauthorized"),
+            ),
         ];
         let requests = requests(form, &printed);
         assert_eq!(requests, expected, "{form}\n{printed}");
@@ -212,13 +235,13 @@ esac"#;
     let wanted = json!({
         "level": "info", "event": "operation", "operation": "provision",
         "operation_id": provision, "instance_id": "i", "state": "succeeded", "attempt": 1,
-        "request_id": "vcap-1",
+        "request_id": "vcap-1", "service": "database", "plan": "small",
     });
     assert_eq!(next(), wanted);
     let wanted = json!({
         "level": "error", "event": "operation", "operation": "bind",
         "operation_id": bind, "instance_id": "i", "binding_id": "b", "state": "failed",
-        "attempt": 1, "request_id": "vcap-2", "error": "There is no room left.",
+        "attempt": 1, "request_id": "vcap-2", "service": "database", "plan": "small", "error": "There is no room left.",
         "detail": "the program ended with exit status: 1; error \"full\"",
     });
     assert_eq!(next(), wanted);
@@ -390,23 +413,23 @@ fn no_secret_is_ever_printed() {
             "first",
         );
         send(request("PUT", &b).body(format!("\"{MARK}-text\"")), "first");
-        send(
-            request("GET", &format!("/v2/{MARK}-path?{MARK}-query")),
-            "first",
-        );
+        send(request("GET", &format!("/v2/path?{MARK}-query")), "first");
         send(
             request("DELETE", &format!("{b}{query}&token={MARK}-query")),
             "first",
         );
         send(
-            request("DELETE", &format!("{i}?service_id={MARK}-id&plan_id=x")),
+            request(
+                "DELETE",
+                &format!("{i}?service_id=other&plan_id=x&token={MARK}-query"),
+            ),
             "first",
         );
         let bearer =
             request("GET", "/v2/catalog").header("Authorization", format!("Bearer {MARK}-bearer"));
         assert_eq!(bearer.send().status, 401);
-        let garbage =
-            request("GET", "/v2/catalog").header("X-Broker-API-Version", secret("version"));
+        // Neither version nor path nor ids are secrets: the log has them, as its reasons do.
+        let garbage = request("GET", "/v2/catalog").header("X-Broker-API-Version", "two");
         send(garbage, "first");
         let garbage = request("GET", "/v2/catalog")
             .header("X-Broker-API-Originating-Identity", secret("identity"));

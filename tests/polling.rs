@@ -312,3 +312,88 @@ fn head_polls_without_a_body() {
         assert_eq!((answer.status, answer.body.as_slice()), (200, &b""[..]));
     }
 }
+
+// What an asynchronous operation does right now
+
+/// Waits until the description of a poll begins so, and returns it.
+#[track_caller]
+fn described(broker: &Broker, id: &str, start: &str) -> String {
+    let mut description = String::new();
+    for _ in 0..4000 {
+        let answer = broker.get(&of_instance(id)).expect(200).json();
+        assert_eq!(answer["state"], "in progress", "{answer}");
+        description = answer["description"].as_str().unwrap().to_owned();
+        if description.starts_with(start) {
+            return description;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("{start:?}: {description:?}");
+}
+
+/// The time that follows this.
+#[track_caller]
+fn time_after(description: &str, start: &str) -> std::time::SystemTime {
+    let rest = description.strip_prefix(start).expect(description);
+    let (time, _) = rest.split_once("Z.").expect(description);
+    humantime::parse_rfc3339(&format!("{time}Z")).expect(description)
+}
+
+#[test]
+fn a_poll_tells_what_runs_since_when_and_what_waits() {
+    let script = r#"case $1 in
+provision) echo x >begun; until [ -e go ]; do sleep 0.02; done ;;
+esac
+echo '{}'"#;
+    let settings = json!({ "async": ["provision"], "concurrency": 1 });
+    let broker = programs::shell(script, settings).start();
+    let begun = std::time::SystemTime::now() - std::time::Duration::from_secs(1);
+    for id in ["first", "second"] {
+        let target = instance(id) + "?accepts_incomplete=true";
+        broker.put(&target, &programs::provision()).expect(202);
+    }
+    broker.wait_for_file("begun");
+    let running = "It has been running since ";
+    let since = time_after(&described(&broker, "first", running), running);
+    assert!(begun <= since && since <= std::time::SystemTime::now());
+    described(&broker, "second", "It is waiting for its turn.");
+    broker.folder.file("go", "");
+    succeeds(&broker, "second");
+}
+
+/// Waits until nothing is in progress any more.
+#[track_caller]
+fn succeeds(broker: &Broker, id: &str) {
+    for _ in 0..4000 {
+        let answer = broker.get(&of_instance(id)).expect(200).json();
+        if answer["state"] == "succeeded" {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("{id} has not come to its end");
+}
+
+#[test]
+fn a_poll_tells_of_the_next_attempt_and_of_what_went_wrong() {
+    let script = r#"case $1 in
+provision) [ -e go ] || { echo '{"progress":"Asking"}'; echo '{"error":"busy","description":"All servers are busy."}'; exit 75; } ;;
+esac
+echo '{}'"#;
+    let settings = json!({ "async": ["provision"] });
+    let broker = programs::shell(script, settings).start();
+    let target = instance("i") + "?accepts_incomplete=true";
+    broker.put(&target, &programs::provision()).expect(202);
+    let waiting = "It is waiting for attempt 2, which begins at ";
+    let description = described(&broker, "i", waiting);
+    time_after(&description, waiting);
+    let wrong = "Z. Attempt 1 did not succeed: All servers are busy.";
+    assert!(description.ends_with(wrong), "{description}");
+    described(
+        &broker,
+        "i",
+        "It is waiting for attempt 3, which begins at ",
+    );
+    broker.folder.file("go", "");
+    succeeds(&broker, "i");
+}

@@ -403,7 +403,12 @@ fn manual_waits_for_a_person() {
         polled.expect(200).json()
     };
     // The program tells of it after it has written the ticket.
-    let untold = |polled: &Value| polled["description"] == "It is waiting for its turn.";
+    let untold = |polled: &Value| {
+        let description = polled["description"].as_str().unwrap_or_default();
+        ["It is waiting for its turn.", "It has been running since"]
+            .iter()
+            .any(|start| description.starts_with(start))
+    };
     let mut polled = poll();
     for _ in 0..4000 {
         if !untold(&polled) {

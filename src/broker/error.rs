@@ -1,9 +1,11 @@
 //! The specification's errors: status, error code, description.
 
-use crate::adapter::{Failure, FailureKind, Kind};
+use super::quotes;
+use crate::adapter::{Failure, FailureKind};
 use crate::store;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// An answer that is not a success. Its body is the JSON of spec: Service Broker Errors.
@@ -23,6 +25,9 @@ pub struct Error {
     /// What the operator reads in the log, and nobody else.
     #[serde(skip)]
     pub detail: Option<String>,
+    /// What the log has in the place of the description, where that quotes what a user gave.
+    #[serde(skip)]
+    pub logged: Option<String>,
     /// `Retry-After`, in seconds.
     #[serde(skip)]
     pub retry_after: Option<u32>,
@@ -37,7 +42,24 @@ impl Error {
             instance_usable: None,
             update_repeatable: None,
             detail: None,
+            logged: None,
             retry_after: None,
+        }
+    }
+
+    /// Why, in words that may stand in the log.
+    pub fn for_log(&self) -> &str {
+        self.logged.as_deref().unwrap_or(&self.description)
+    }
+
+    /// Keeps values of these parameters out of the log, should the description quote one.
+    pub fn unquoted(self, parameters: &[Option<&RawValue>]) -> Error {
+        match quotes::without(self.for_log(), parameters) {
+            Cow::Owned(logged) => Error {
+                logged: Some(logged),
+                ..self
+            },
+            Cow::Borrowed(_) => self,
         }
     }
 
@@ -73,19 +95,12 @@ impl Error {
         Error::coded(422, "ConcurrencyError", description)
     }
 
-    /// 422 AsyncRequired. spec: Asynchronous Operations.
-    pub fn async_required(kind: Kind) -> Error {
-        let what = match kind {
-            Kind::Provision | Kind::Update | Kind::Deprovision => "Service instances",
-            Kind::Bind | Kind::Unbind => "Service bindings",
-        };
+    /// 422 AsyncRequired. spec: Service Broker Errors, whose very words clients compare.
+    pub fn async_required() -> Error {
         Error::coded(
             422,
             "AsyncRequired",
-            format!(
-                "{what} of this plan are {} asynchronously: the request has to say accepts_incomplete=true.",
-                kind.participle()
-            ),
+            "This service plan requires client support for asynchronous service operations.",
         )
     }
 
@@ -94,13 +109,12 @@ impl Error {
         Error::coded(422, "MaintenanceInfoConflict", description)
     }
 
-    /// 422 RequiresApp. spec: Binding.
+    /// 422 RequiresApp. spec: Service Broker Errors, whose very words clients compare.
     pub fn requires_app() -> Error {
         Error::coded(
             422,
             "RequiresApp",
-            "This plan supports bindings of an app only: app_guid is missing. Bind an app instead of creating a \
-             service key.",
+            "This service supports generation of credentials through binding an application only.",
         )
     }
 

@@ -18,24 +18,27 @@ pub mod instance;
 pub mod operation;
 pub mod plans;
 pub mod poll;
+mod quotes;
 mod recovery;
 mod stored;
 mod work;
 
 use crate::adapter::{Failure, Origin};
 use crate::current::Current;
+use crate::log;
 use crate::store::{self, Change, Key, Outcome, Revision, Store};
 use binding::record::Binding;
 use error::Error;
 use instance::record::Instance;
 use operation::Operation;
-use plans::{Offer, Plans};
+use plans::{Names, Offer, Plans};
 use stored::{Found, unreadable};
 use work::Work;
 use work::gone::{Graveyard, Tombstone};
 use work::subject::Subject;
 
 use serde::Serialize;
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,6 +65,8 @@ pub struct Caller<'a> {
     pub accepts_incomplete: bool,
     /// When the request came: a platform waits a minute for its answer, whatever has to be done before.
     pub since: Instant,
+    /// Takes what the plan that the request is about is called, for the log.
+    pub names: Option<&'a OnceCell<Arc<Names>>>,
 }
 
 impl Default for Caller<'_> {
@@ -71,6 +76,16 @@ impl Default for Caller<'_> {
             origin: Origin::default(),
             accepts_incomplete: false,
             since: Instant::now(),
+            names: None,
+        }
+    }
+}
+
+impl Caller<'_> {
+    /// Says which plan it is about. The first one counts.
+    fn about(&self, offer: &Offer<'_>) {
+        if let Some(names) = self.names {
+            names.get_or_init(|| offer.names().clone());
         }
     }
 }
@@ -171,6 +186,31 @@ impl Broker {
         self.store.read(&[Key::instance("")]).map(|_| ())
     }
 
+    /// Says which plan a request is about, if nobody has yet, and hands on what has become of it.
+    fn about<T>(&self, caller: Caller<'_>, plan_id: Option<&str>, result: T) -> T {
+        if let (Some(cell), Some(plan_id)) = (caller.names, plan_id)
+            && cell.get().is_none()
+            && let Some(names) = self.plans().names(plan_id)
+        {
+            cell.get_or_init(|| names.clone());
+        }
+        result
+    }
+
+    /// A line of the log about a record, with what its plan is called, if that is in the catalog.
+    fn line(&self, line: log::Entry, key: &Key, plan_id: &str) -> log::Entry {
+        let (instance_id, binding_id) = match key {
+            Key::Instance(id) => (id, None),
+            Key::Binding(instance_id, id) => (instance_id, Some(id)),
+        };
+        let plans = self.plans();
+        let names = plans.names(plan_id);
+        line.with("instance_id", instance_id)
+            .with("binding_id", binding_id)
+            .with("service", names.map(|names| &names.service))
+            .with("plan", names.map(|names| &names.plan))
+    }
+
     fn read_instance(&self, id: &str) -> Result<Found<Instance>, Error> {
         let mut records = self.store.read(&[Key::instance(id)])?.into_iter();
         Found::new(records.next().flatten())
@@ -226,8 +266,7 @@ impl Broker {
             return None;
         }
         self.work.nudge();
-        let progress = self.work.progress(key, &operation.id);
-        progress.or_else(|| Some("It is waiting for its turn.".to_owned()))
+        Some(self.work.progress(key, &operation.id))
     }
 
     /// Makes a decision again until nobody else was faster: `attempt` returns `None` after a conflict.

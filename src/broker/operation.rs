@@ -103,7 +103,7 @@ impl Operation {
     ) -> Result<Operation, Error> {
         let asynchronous = fulfilment.is_some_and(|fulfilment| fulfilment.is_async(kind));
         if asynchronous && !caller.accepts_incomplete {
-            return Err(Error::async_required(kind));
+            return Err(Error::async_required());
         }
         let mut timeout = fulfilment.map_or(SYNCHRONOUS_TIMEOUT, |fulfilment| {
             fulfilment.adapter.timeout(kind)

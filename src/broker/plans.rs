@@ -10,6 +10,7 @@ use crate::catalog::{Catalog, Plan, SchemaUse, Service, Unknown};
 use crate::json::Object;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The catalog and how its plans are fulfilled.
 pub struct Plans {
@@ -19,9 +20,17 @@ pub struct Plans {
 }
 
 struct Entry {
+    names: Arc<Names>,
     fulfilment: Fulfilment,
     #[cfg(feature = "schemas")]
     validators: Vec<(SchemaUse, Validator)>,
+}
+
+/// What a plan and its service offering are called, for the log.
+#[derive(Debug)]
+pub struct Names {
+    pub service: String,
+    pub plan: String,
 }
 
 /// One plan, found by its pair of ids.
@@ -36,9 +45,14 @@ impl Plans {
     /// `fulfilments` has one for every plan id of the catalog.
     pub fn new(catalog: Catalog, fulfilments: HashMap<String, Fulfilment>) -> Plans {
         let mut entries = HashMap::with_capacity(fulfilments.len());
-        for plan in catalog.services().iter().flat_map(|service| &service.plans) {
+        let services = catalog.services().iter();
+        for (service, plan) in services.flat_map(|s| s.plans.iter().map(move |plan| (s, plan))) {
             if let Some(fulfilment) = fulfilments.get(&plan.id) {
                 let entry = Entry {
+                    names: Arc::new(Names {
+                        service: service.name.clone(),
+                        plan: plan.name.clone(),
+                    }),
                     fulfilment: fulfilment.clone(),
                     #[cfg(feature = "schemas")]
                     validators: compile(plan),
@@ -107,6 +121,11 @@ impl Plans {
         })
     }
 
+    /// What the plan of this id is called, if it is (still) in the catalog.
+    pub fn names(&self, plan_id: &str) -> Option<&Arc<Names>> {
+        self.entries.get(plan_id).map(|entry| &entry.names)
+    }
+
     /// The plan of a pair of ids, if it is (still) in the catalog.
     pub fn lookup(&self, service_id: &str, plan_id: &str) -> Result<Offer<'_>, Unknown> {
         let (service, plan) = self.catalog.plan(service_id, plan_id)?;
@@ -120,6 +139,10 @@ impl Plans {
 }
 
 impl<'a> Offer<'a> {
+    pub fn names(&self) -> &'a Arc<Names> {
+        &self.entry.names
+    }
+
     pub fn fulfilment(&self) -> &'a Fulfilment {
         &self.entry.fulfilment
     }
@@ -157,7 +180,10 @@ impl<'a> Offer<'a> {
         };
         validator
             .validate(&Object::new(parameters).to_map().into())
-            .map_err(|text| Error::bad_request(format!("{text}.")))
+            .map_err(|unfit| Error {
+                logged: Some(format!("{}.", unfit.logged)),
+                ..Error::bad_request(format!("{}.", unfit.told))
+            })
     }
 
     /// Without the feature `schemas` every object fits.

@@ -26,8 +26,8 @@ enum Open {
     Closed,
     /// An asynchronous operation.
     Resumable(Subject),
-    /// It was settled now: taken back, or brought to its end.
-    Settled(Kind),
+    /// It was settled now: taken back, or brought to its end. Of this plan.
+    Settled(Kind, String),
 }
 
 impl Broker {
@@ -58,7 +58,7 @@ impl Broker {
                 Err(error) => {
                     log::error("recovery_failed")
                         .with("record", &format!("{key:?}"))
-                        .with("error", &*error.description)
+                        .with("error", error.for_log())
                         .with("detail", error.detail.as_ref())
                         .send();
                     self.unsettled().insert(key);
@@ -88,11 +88,11 @@ impl Broker {
         match self.open(key, end)? {
             Open::Closed => Ok(None),
             Open::Resumable(subject) => Ok(Some(subject)),
-            Open::Settled(kind) => {
-                log::warn("operation_recovered")
+            Open::Settled(kind, plan_id) => {
+                let line = log::warn("operation_recovered")
                     .with("record", &format!("{key:?}"))
-                    .with("interrupted", kind.participle())
-                    .send();
+                    .with("interrupted", kind.participle());
+                self.line(line, key, &plan_id).send();
                 Ok(None)
             }
         }
@@ -123,7 +123,7 @@ impl Broker {
             }
         };
         self.write_end(key, revision, &subject, result)?;
-        Ok(Open::Settled(kind))
+        Ok(Open::Settled(kind, subject.plan_ids()[0].to_owned()))
     }
 
     /// Removes what the operation was to remove, or may have made.
@@ -162,7 +162,7 @@ impl Broker {
             return Ok(Open::Closed);
         };
         let found = self.read_binding(instance_id, id)?.1;
-        let Some(kind) = found.record.map(|binding| binding.operation.kind) else {
+        let Some(binding) = found.record else {
             return Ok(Open::Closed);
         };
         let change = Change::Delete {
@@ -170,6 +170,6 @@ impl Broker {
             revision: found.revision,
         };
         self.conclude(key, vec![change])?;
-        Ok(Open::Settled(kind))
+        Ok(Open::Settled(binding.operation.kind, binding.plan_id))
     }
 }

@@ -30,6 +30,15 @@ pub struct Validator {
     backtracks: bool,
 }
 
+/// Which fields of the parameters are wrong, and how.
+#[derive(Debug, PartialEq)]
+pub struct Unfit {
+    /// For the user: `parameters.size: 11 is greater than the maximum of 10`.
+    pub told: String,
+    /// For the log, without what the user gave: `parameters.size: a number is greater than the maximum of 10`.
+    pub logged: String,
+}
+
 impl fmt::Debug for Validator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Validator")
@@ -61,30 +70,35 @@ impl Validator {
             .dfa_size_limit(LARGEST_PATTERN);
         let compiled = options().with_pattern_options(backtracking).build(schema);
         Ok(Validator {
-            compiled: compiled.map_err(|error| join(violations("", schema, &error)))?,
+            compiled: compiled.map_err(|error| join(violations("", schema, &error, echo)))?,
             backtracks: true,
         })
     }
 
-    /// Checks the `parameters` of a request: `{}` where there are none. The error is for the user, and names the
-    /// fields that are wrong: `parameters.size: 11 is greater than the maximum of 10`.
-    pub fn validate(&self, parameters: &Value) -> Result<(), String> {
+    /// Checks the `parameters` of a request: `{}` where there are none.
+    pub fn validate(&self, parameters: &Value) -> Result<(), Unfit> {
         if self.backtracks {
             let length = parameters.to_string().len();
             if length > LARGEST_TO_BACKTRACK {
-                return Err(format!(
+                let told = format!(
                     "parameters: found {length} bytes, wanted at most {LARGEST_TO_BACKTRACK} for the patterns of this plan"
-                ));
+                );
+                let logged = told.clone();
+                return Err(Unfit { told, logged });
             }
         }
         // The common case is valid, and costs less so.
         if self.compiled.is_valid(parameters) {
             return Ok(());
         }
-        let errors = self.compiled.iter_errors(parameters);
-        Err(join(errors.flat_map(|error| {
-            violations("parameters", parameters, &error)
-        })))
+        let text = |echo: Echo| {
+            let errors = self.compiled.iter_errors(parameters);
+            join(errors.flat_map(|error| violations("parameters", parameters, &error, echo)))
+        };
+        Err(Unfit {
+            told: text(echo),
+            logged: text(|value| kind(value).to_owned()),
+        })
     }
 }
 
@@ -96,7 +110,7 @@ fn check_metaschema(schema: &Value) -> Result<(), String> {
     }
     let errors = metaschema.iter_errors(schema);
     Err(join(
-        errors.flat_map(|error| violations("", schema, &error)),
+        errors.flat_map(|error| violations("", schema, &error, echo)),
     ))
 }
 
@@ -120,8 +134,16 @@ fn join(violations: impl IntoIterator<Item = String>) -> String {
     texts.join("; ")
 }
 
+/// How a message repeats the value that is wrong.
+type Echo = fn(&Value) -> String;
+
 /// What one error says, and at which fields of `document`, which is called `root`.
-fn violations(root: &str, document: &Value, error: &ValidationError<'_>) -> Vec<String> {
+fn violations(
+    root: &str,
+    document: &Value,
+    error: &ValidationError<'_>,
+    wrong: Echo,
+) -> Vec<String> {
     let place = place(root, document, error.instance_path().as_str());
     let at_field = |name: &str, text: &str| {
         let field = field(&place, name);
@@ -149,13 +171,13 @@ fn violations(root: &str, document: &Value, error: &ValidationError<'_>) -> Vec<
             let names = object.into_iter().flat_map(|object| object.keys());
             names.map(|name| at_field(name, "is not known")).collect()
         }
-        _ if place.is_empty() => vec![cut(reason(error))],
-        _ => vec![cut(format!("{place}: {}", reason(error)))],
+        _ if place.is_empty() => vec![cut(reason(error, wrong))],
+        _ => vec![cut(format!("{place}: {}", reason(error, wrong)))],
     }
 }
 
-fn reason(error: &ValidationError<'_>) -> String {
-    let value = echo(error.instance());
+fn reason(error: &ValidationError<'_>, wrong: Echo) -> String {
+    let value = wrong(error.instance());
     match error.kind() {
         ValidationErrorKind::FalseSchema => "is not allowed".to_owned(),
         ValidationErrorKind::Enum { options } => {
@@ -166,7 +188,7 @@ fn reason(error: &ValidationError<'_>) -> String {
         ValidationErrorKind::BacktrackLimitExceeded { .. } => {
             format!("{value} takes too long to compare with the pattern that is wanted")
         }
-        ValidationErrorKind::PropertyNames { error } => format!("name {}", reason(error)),
+        ValidationErrorKind::PropertyNames { error } => format!("name {}", reason(error, wrong)),
         _ => error.masked_with(value).to_string(),
     }
 }

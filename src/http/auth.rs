@@ -21,7 +21,7 @@ impl fmt::Debug for Credentials {
 }
 
 /// Accepts tokens with and without padding: clients differ.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)

@@ -6,16 +6,24 @@ use super::target::{BasePath, Query, check_id, segments};
 use super::{Request, identity, version};
 use crate::adapter::{Identity, Origin};
 use crate::broker::error::Error;
+use crate::broker::plans::Names;
 use crate::broker::{Broker, Caller};
 use crate::current::Current;
 use crate::log;
 
+use std::cell::OnceCell;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Largest request body, in bytes, unless something else is said.
 pub const MAX_BODY: u64 = 1024 * 1024;
+
+/// Where one asks whether the broker is well.
+const HEALTH: &str = "/healthz";
+
+/// Longest path in the log, in bytes.
+const MAX_PATH: usize = 256;
 
 /// Answers requests. Shared by all workers.
 pub struct Dispatcher {
@@ -28,12 +36,16 @@ pub struct Dispatcher {
 /// What the log says of a request beside its answer. Nothing in it is secret.
 #[derive(Debug, Default)]
 struct Note<'a> {
-    /// The template, never the path itself.
+    /// The template, not the path itself.
     route: &'static str,
     request_id: Option<&'a str>,
     user: Option<String>,
     instance_id: Option<String>,
     binding_id: Option<String>,
+    /// What the service offering and the plan are called.
+    names: OnceCell<Arc<Names>>,
+    /// Where there is nothing: the path as it came, without its query.
+    path: Option<&'a str>,
 }
 
 impl Dispatcher {
@@ -71,7 +83,7 @@ impl Dispatcher {
         self.credentials.get().accept(authorization)
     }
 
-    /// Answers one request and returns the line that the log has about it; the caller adds how long it took.
+    /// Answers one request and returns the line that the log has about it, if any; the caller adds how long it took.
     pub fn handle(&self, request: &mut Request<'_>) -> (Reply, log::Entry) {
         let echo = request
             .headers
@@ -93,31 +105,37 @@ impl Dispatcher {
         if let Some(echo) = echo {
             reply = reply.with_header(identity::REQUEST, echo.to_owned());
         }
-        let line = if reply.status >= 500 {
-            log::error
-        } else {
-            log::info
+        let line = match reply.status {
+            // Asked for every few seconds.
+            200 if note.route == HEALTH => return (reply, log::none()),
+            500.. => log::error("request"),
+            _ => log::info("request"),
         };
-        let line = line("request")
+        let names = note.names.get();
+        let line = line
             .with("method", method_for_log(request.method))
             .with("route", note.route)
+            .with("path", note.path.map(shortened))
             .with("status", reply.status)
             .with("outcome", &*reply.outcome)
+            .with("reason", reply.reason.as_deref())
             .with("request_id", note.request_id)
             .with("user", note.user.as_ref())
             .with("instance_id", note.instance_id.as_ref())
             .with("binding_id", note.binding_id.as_ref())
+            .with("service", names.map(|names| &names.service))
+            .with("plan", names.map(|names| &names.plan))
             .with("detail", reply.detail.as_ref());
         (reply, line)
     }
 
-    fn answer(&self, request: &mut Request<'_>, note: &mut Note<'_>) -> Result<Reply, Error> {
+    fn answer<'a>(&self, request: &mut Request<'a>, note: &mut Note<'a>) -> Result<Reply, Error> {
         let (path, query) = request
             .target
             .split_once('?')
             .unwrap_or((request.target, ""));
         if self.is_health_check(path) {
-            note.route = "/healthz";
+            note.route = HEALTH;
             return self.health(request.method);
         }
         note.route = "-";
@@ -136,11 +154,13 @@ impl Dispatcher {
 
         let segments = segments(path)?;
         let Some(segments) = self.base_path.strip(&segments) else {
+            note.path = Some(path);
             return Err(self.base_path.elsewhere());
         };
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         let Some(route) = Route::of(&segments) else {
-            return Err(Error::not_found("There is nothing at this path."));
+            note.path = Some(path);
+            return Err(nothing_at(&segments));
         };
         note.route = route.template();
         if let Some(id) = route.instance_id() {
@@ -159,6 +179,7 @@ impl Dispatcher {
             },
             accepts_incomplete: query.accepts_incomplete,
             since: Instant::now(),
+            names: Some(&note.names),
         };
         let (service_id, plan_id) = (query.service_id.as_deref(), query.plan_id.as_deref());
         let operation = query.operation.as_deref();
@@ -168,19 +189,21 @@ impl Dispatcher {
         let answer = match (request.method, route) {
             ("GET" | "HEAD", Catalog) => return Ok(self.catalog(request)),
             ("GET" | "HEAD", InstanceOperation(id)) => {
-                broker.poll_instance(id, service_id, plan_id, operation)
+                broker.poll_instance(id, service_id, plan_id, operation, caller)
             }
             ("GET" | "HEAD", BindingOperation(instance, id)) => {
-                broker.poll_binding(instance, id, service_id, plan_id, operation)
+                broker.poll_binding(instance, id, service_id, plan_id, operation, caller)
             }
             ("PUT", Instance(id)) => broker.provision(id, &self.read_body(request)?, caller),
-            ("GET" | "HEAD", Instance(id)) => broker.fetch_instance(id, service_id, plan_id),
+            ("GET" | "HEAD", Instance(id)) => {
+                broker.fetch_instance(id, service_id, plan_id, caller)
+            }
             ("PATCH", Instance(id)) => broker.update(id, &self.read_body(request)?, caller),
             ("PUT", Binding(instance, id)) => {
                 broker.bind(instance, id, &self.read_body(request)?, caller)
             }
             ("GET" | "HEAD", Binding(instance, id)) => {
-                broker.fetch_binding(instance, id, service_id, plan_id)
+                broker.fetch_binding(instance, id, service_id, plan_id, caller)
             }
             ("DELETE", Binding(instance, id)) => {
                 let (service_id, plan_id) = query.required_ids()?;
@@ -337,6 +360,28 @@ impl<'a> Route<'a> {
     }
 }
 
+/// 404, with the path that was meant, where that can be told.
+fn nothing_at(segments: &[&str]) -> Error {
+    let end = segments.iter().rposition(|segment| !segment.is_empty());
+    let whole = &segments[..end.map_or(0, |last| last + 1)];
+    let slash = whole.len() < segments.len();
+    let below = [&["v2"], whole].concat();
+    let (meant, prefix) = match (Route::of(whole), Route::of(&below)) {
+        (Some(route), _) if slash => (route, false),
+        (_, Some(route)) => (route, true),
+        _ => return Error::not_found("There is nothing at this path."),
+    };
+    let what = match (prefix, slash) {
+        (true, true) => "does not begin with /v2, and ends with a slash",
+        (true, false) => "does not begin with /v2",
+        (false, _) => "ends with a slash",
+    };
+    Error::not_found(format!(
+        "There is nothing at this path: it {what}; wanted {}.",
+        meant.template()
+    ))
+}
+
 /// spec: Platform to Service Broker Authentication, 401.
 fn unauthorized(credentials: &Credentials) -> Reply {
     let wanted = credentials.wanted();
@@ -361,6 +406,11 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .map(|age| SystemTime::UNIX_EPOCH + Duration::from_secs(age.as_secs()))
         .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Paths are the client's words, too; a line that repeats them stays short.
+fn shortened(path: &str) -> &str {
+    &path[..path.floor_char_boundary(MAX_PATH)]
 }
 
 /// Methods are the client's words: those that nobody knows do not reach the log.

@@ -1,11 +1,11 @@
 //! `X-Broker-API-Originating-Identity` and the request's identity. spec: Originating Identity; Request Identity.
 
+use super::auth::BASE64;
 use crate::adapter::Identity;
 use crate::broker::error::Error;
 use crate::json;
 
 use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value};
 
 pub const ORIGINATING: &str = "X-Broker-API-Originating-Identity";
@@ -26,7 +26,7 @@ pub fn parse(header: &str) -> Result<Identity, Error> {
         .split_once(' ')
         .filter(|(platform, value)| !platform.is_empty() && !value.is_empty())
         .ok_or_else(|| wrong("found only one word"))?;
-    let bytes = BASE64_STANDARD
+    let bytes = BASE64
         .decode(value.trim_matches(' '))
         .map_err(|_| wrong("the value is not Base64"))?;
     if json::too_deep(&bytes) {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     fn header(platform: &str, value: &str) -> String {
-        format!("{platform} {}", BASE64_STANDARD.encode(value))
+        format!("{platform} {}", BASE64.encode(value))
     }
 
     #[test]
@@ -63,6 +63,9 @@ mod tests {
             (cf.platform.as_str(), cf.user()),
             ("cloudfoundry", Some("683ea748"))
         );
+        let unpadded = header("cloudfoundry", r#"{"user_id":"683ea748"}"#);
+        assert!(unpadded.ends_with('='));
+        assert_eq!(parse(unpadded.trim_end_matches('=')).unwrap(), cf);
         let k8s = parse(&header("kubernetes", r#"{"username":"duke","uid":"c2dd"}"#)).unwrap();
         assert_eq!(k8s.user(), Some("c2dd"));
         // The example of the specification.

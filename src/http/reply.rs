@@ -14,6 +14,8 @@ pub struct Reply {
     pub body: Body,
     /// For the log: what became of the request.
     pub outcome: Cow<'static, str>,
+    /// For the log: why it is no success.
+    pub reason: Option<Cow<'static, str>>,
     /// For the log: what the operator should know of a failure.
     pub detail: Option<String>,
 }
@@ -42,6 +44,7 @@ impl Reply {
             headers: Vec::with_capacity(4),
             body,
             outcome: Cow::Borrowed(outcome),
+            reason: None,
             detail: None,
         }
     }
@@ -99,7 +102,8 @@ impl From<Error> for Reply {
         if let Some(seconds) = error.retry_after {
             reply = reply.with_header("Retry-After", seconds.to_string());
         }
-        reply.detail = error.detail.take();
+        reply.reason = Some(error.logged.take().map_or(error.description, Cow::Owned));
+        reply.detail = error.detail;
         reply
     }
 }

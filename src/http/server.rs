@@ -241,7 +241,10 @@ fn serve(shared: &Shared, mut received: tiny_http::Request, head: &mut Head) {
             500,
             "The service broker failed unexpectedly; the operator finds the cause in the broker's log.",
         );
-        let line = log::error("request").with("status", error.status).with("outcome", "panic");
+        let line = log::error("request")
+            .with("status", error.status)
+            .with("outcome", "panic")
+            .with("reason", error.for_log());
         (Reply::from(error).with_header("Content-Type", "application/json"), line)
     });
     match owed {

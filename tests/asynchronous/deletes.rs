@@ -114,7 +114,12 @@ fn a_creation_that_cannot_be_stopped_is_waited_for() {
     thread::scope(|scope| {
         let delete = scope.spawn(|| broker.deprovision("j", "small"));
         // It is on record before it waits.
-        while broker.0.poll_instance("j", None, None, None).is_ok() && shelf.commits() == 0 {
+        while broker
+            .0
+            .poll_instance("j", None, None, None, Default::default())
+            .is_ok()
+            && shelf.commits() == 0
+        {
             thread::yield_now();
         }
         provision.release();

@@ -114,7 +114,7 @@ impl Api {
     }
 
     pub fn fetch(&self, id: &str) -> Answered {
-        self.0.fetch_instance(id, None, None).into()
+        self.0.fetch_instance(id, None, None, polls()).into()
     }
 
     /// Polls until the operation has ended, as platforms do.
@@ -132,17 +132,19 @@ impl Api {
     }
 
     pub fn poll_operation(&self, id: &str, operation: &str) -> Answered {
-        self.0.poll_instance(id, None, None, Some(operation)).into()
+        self.0
+            .poll_instance(id, None, None, Some(operation), polls())
+            .into()
     }
 
     pub fn poll_binding_operation(&self, instance: &str, id: &str, operation: &str) -> Answered {
         self.0
-            .poll_binding(instance, id, None, None, Some(operation))
+            .poll_binding(instance, id, None, None, Some(operation), polls())
             .into()
     }
 
     pub fn poll(&self, id: &str) -> Answered {
-        self.0.poll_instance(id, None, None, None).into()
+        self.0.poll_instance(id, None, None, None, polls()).into()
     }
 
     /// `body` without the service_id, which is [`SERVICE`].
@@ -163,11 +165,15 @@ impl Api {
     }
 
     pub fn fetch_binding(&self, instance: &str, id: &str) -> Answered {
-        self.0.fetch_binding(instance, id, None, None).into()
+        self.0
+            .fetch_binding(instance, id, None, None, polls())
+            .into()
     }
 
     pub fn poll_binding(&self, instance: &str, id: &str) -> Answered {
-        self.0.poll_binding(instance, id, None, None, None).into()
+        self.0
+            .poll_binding(instance, id, None, None, None, polls())
+            .into()
     }
 
     pub fn unbind(&self, instance: &str, id: &str, plan: &str) -> Answered {

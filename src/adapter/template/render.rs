@@ -115,7 +115,7 @@ impl<'a> Layers<'a> {
             let Some(map) = layer.read.get_or_init(|| layer.object.read().ok()) else {
                 // serde_json's own message can quote a value.
                 return Err(Failure::invalid(format!(
-                    "{}: holds a number out of range, or a string that is not Unicode",
+                    "{}: holds a string that is not Unicode",
                     self.name
                 )));
             };

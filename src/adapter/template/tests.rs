@@ -272,11 +272,7 @@ fn parameters_and_context_of_the_binding_come_before_those_of_the_instance() {
 
 #[test]
 fn parameters_that_cannot_be_read_are_refused_without_a_quote() {
-    for text in [
-        r#"{"a":1e400,"b":"secret"}"#,
-        r#"{"a":"\ud800secret"}"#,
-        r#""secret""#,
-    ] {
+    for text in [r#"{"a":"\ud800secret"}"#, r#""secret""#] {
         let given = Given {
             parameters: Some(RawValue::from_string(text.to_owned()).unwrap()),
             ..Given::default()

@@ -43,7 +43,12 @@ impl Broker {
         self.settle(instance_id, caller)?;
         self.decide(|| {
             let (instance, found) = self.read_binding(instance_id, id)?;
-            match verdict::judge_bind(instance.record.as_ref(), found.record.as_ref(), &request) {
+            let plan = instance.record.as_ref().map(|found| &*found.plan_id);
+            let answer = match verdict::judge_bind(
+                instance.record.as_ref(),
+                found.record.as_ref(),
+                &request,
+            ) {
                 Bind::NoInstance => Err(instance_absent(instance_id)),
                 Bind::Create(record) => {
                     let instance = Bindable {
@@ -54,7 +59,7 @@ impl Broker {
                     self.create_binding(instance, id, &found, &request, caller)
                 }
                 Bind::Replace(record, binding) => {
-                    Broker::check_bind(&self.plans(), record, &request)?;
+                    Broker::check_bind(&self.plans(), record, &request, caller)?;
                     let instance = Bindable {
                         id: instance_id,
                         revision: instance.revision,
@@ -73,7 +78,8 @@ impl Broker {
                     Err(operation::busy(&instance_named(instance_id), kind))
                 }
                 Bind::Busy(kind) => Err(operation::busy(&named(id), kind)),
-            }
+            };
+            self.about(caller, plan, answer)
         })
     }
 
@@ -86,7 +92,7 @@ impl Broker {
         caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
         let plans = self.plans();
-        let offer = Broker::check_bind(&plans, instance.record, request)?;
+        let offer = Broker::check_bind(&plans, instance.record, request, caller)?;
         let predecessor = match request.predecessor_binding_id.as_deref() {
             Some(predecessor) => Some(self.predecessor(instance.id, predecessor, &offer)?),
             None => None,
@@ -142,6 +148,7 @@ impl Broker {
         plans: &'p Plans,
         instance: &Instance,
         request: &BindRequest<'_>,
+        caller: Caller<'_>,
     ) -> Result<Offer<'p>, Error> {
         if let Some(id) = request
             .service_id
@@ -166,6 +173,7 @@ impl Broker {
             ));
         }
         let offer = plans.find_own(&instance.service_id, &instance.plan_id)?;
+        caller.about(&offer);
         if !offer.plan.is_bindable() {
             return Err(Error::bad_request(format!(
                 "plan_id: service instances of plan {:?} cannot be bound; the plan is not bindable.",
@@ -215,8 +223,11 @@ impl Broker {
         id: &str,
         service_id: Option<&str>,
         plan_id: Option<&str>,
+        caller: Caller<'_>,
     ) -> Result<Answer, Error> {
         let (instance, found) = self.read_binding(instance_id, id)?;
+        let plan = instance.record.as_ref().map(|found| &*found.plan_id);
+        self.about(caller, plan, ());
         let (Some(instance), Some(binding)) = (instance.record, found.record) else {
             return Err(absent(id));
         };
@@ -246,8 +257,11 @@ impl Broker {
         service_id: Option<&str>,
         plan_id: Option<&str>,
         operation: Option<&str>,
+        caller: Caller<'_>,
     ) -> Result<Answer, Error> {
         let (instance, found) = self.read_binding(instance_id, id)?;
+        let plan = instance.record.as_ref().map(|found| &*found.plan_id);
+        self.about(caller, plan, ());
         let records = instance.record.as_ref().zip(found.record.as_ref());
         if let Some((instance, binding)) = records
             && let Some(error) = verdict::mismatch(instance, binding, service_id, plan_id)
@@ -279,7 +293,8 @@ impl Broker {
         self.decide(|| {
             let (instance, found) = self.read_binding(instance_id, id)?;
             let (record, binding) = (instance.record.as_ref(), found.record.as_ref());
-            match verdict::judge_unbind(record, binding, service_id, plan_id) {
+            let plan = record.map(|found| &*found.plan_id);
+            let answer = match verdict::judge_unbind(record, binding, service_id, plan_id) {
                 Unbind::Gone => Err(Error::gone(format!("{} does not exist.", named(id)))),
                 Unbind::Mismatch(error) => Err(error),
                 Unbind::InstanceBusy(kind) => {
@@ -295,7 +310,8 @@ impl Broker {
                     };
                     self.delete_binding(instance, id, found.revision, binding, caller)
                 }
-            }
+            };
+            self.about(caller, plan, answer)
         })
     }
 
@@ -318,6 +334,7 @@ impl Broker {
             &ids,
             binding.effects,
         )?;
+        offer.iter().for_each(|offer| caller.about(offer));
         let fulfilment = offer.map(|offer| offer.fulfilment());
         let last = match binding.operation.in_progress() {
             true => binding.operation.cut_off(),
@@ -337,7 +354,7 @@ impl Broker {
 /// 202 for the request whose operation is in progress, sent again; 422 AsyncRequired if the platform would not poll.
 fn again(instance: &Instance, binding: &Binding, caller: Caller<'_>) -> Result<Answer, Error> {
     if !caller.accepts_incomplete {
-        return Err(Error::async_required(binding.operation.kind));
+        return Err(Error::async_required());
     }
     Subject::Binding(instance.clone().into(), binding.clone().into()).accepted()
 }

@@ -3,7 +3,6 @@
 use super::record::Binding;
 use crate::broker::body::{self, Field};
 use crate::broker::error::Error;
-use crate::broker::instance::request::same_context;
 use crate::json::{self, Object};
 
 use serde::Deserialize;
@@ -78,7 +77,8 @@ impl<'a> BindRequest<'a> {
         })
     }
 
-    /// The first attribute in which the binding is another one than this request asks for.
+    /// The first attribute in which the binding is another one than this request asks for. Its context is none: it says
+    /// where and for whom, and what is in it changes with time. spec: Binding, 200 and 409.
     pub fn difference(&self, found: &Binding) -> Option<&'static str> {
         let rotation = self.predecessor_binding_id.is_some();
         let other = |asked: Option<&str>, found: Option<&str>| match asked {
@@ -104,9 +104,6 @@ impl<'a> BindRequest<'a> {
             && !json::same_object(self.parameters, found.parameters.as_deref())
         {
             Some("parameters")
-        } else if !inherited(self.context) && !same_context(self.context, found.context.as_deref())
-        {
-            Some("context")
         } else {
             None
         }

@@ -6,9 +6,10 @@ pub mod verdict;
 pub(super) mod work;
 
 use super::error::Error;
-use super::operation::{self, Kind, Operation};
+use super::operation::{self, Kind, Operation, Stamp};
+use super::plans::{Offer, Plans};
 use super::poll::{self, Poll};
-use super::stored::Found;
+use super::stored::{Found, put};
 use super::work::subject::Subject;
 use super::{Answer, Broker, Caller};
 use crate::catalog::SchemaUse;
@@ -16,6 +17,8 @@ use crate::store::{Key, Revision};
 use record::Instance;
 use request::{Changes, ProvisionRequest, UpdateRequest};
 use verdict::{Deprovision, Fetch, Provision, Update};
+
+use serde_json::value::RawValue;
 
 pub(super) fn named(id: &str) -> String {
     format!("Service instance {id:?}")
@@ -32,11 +35,13 @@ impl Broker {
         self.settle(id, caller)?;
         self.decide(|| {
             let found = self.read_instance(id)?;
-            match verdict::judge_provision(found.record.as_ref(), &request) {
+            let plan = found.record.as_ref().map(|found| &*found.plan_id);
+            let answer = match verdict::judge_provision(found.record.as_ref(), &request) {
                 Provision::Create => self.create(id, &found, &request, caller),
                 Provision::Replace(instance) => {
-                    self.plans()
-                        .find_offered(&request.service_id, &request.plan_id)?;
+                    let plans = self.plans();
+                    let offer = plans.find_offered(&request.service_id, &request.plan_id)?;
+                    caller.about(&offer);
                     self.replace(id, found.revision, instance, caller)?;
                     Ok(None)
                 }
@@ -49,7 +54,8 @@ impl Broker {
                     named(id)
                 ))),
                 Provision::Busy(kind) => Err(operation::busy(&named(id), kind)),
-            }
+            };
+            self.about(caller, plan, answer)
         })
     }
 
@@ -62,6 +68,7 @@ impl Broker {
     ) -> Result<Option<Answer>, Error> {
         let plans = self.plans();
         let offer = plans.find_offered(&request.service_id, &request.plan_id)?;
+        caller.about(&offer);
         offer.check_maintenance(request.maintenance_version.as_deref())?;
         offer.check_parameters(SchemaUse::Provision, request.parameters)?;
         let fulfilment = offer.fulfilment();
@@ -102,8 +109,11 @@ impl Broker {
         id: &str,
         service_id: Option<&str>,
         plan_id: Option<&str>,
+        caller: Caller<'_>,
     ) -> Result<Answer, Error> {
         let found = self.read_instance(id)?;
+        let plan = found.record.as_ref().map(|found| &*found.plan_id);
+        self.about(caller, plan, ());
         let instance = match verdict::judge_fetch(found.record.as_ref()) {
             Fetch::Absent => return Err(absent(id)),
             Fetch::Busy(kind) => return Err(operation::busy(&named(id), kind)),
@@ -130,8 +140,11 @@ impl Broker {
         service_id: Option<&str>,
         plan_id: Option<&str>,
         operation: Option<&str>,
+        caller: Caller<'_>,
     ) -> Result<Answer, Error> {
         let found = self.read_instance(id)?;
+        let plan = found.record.as_ref().map(|found| &*found.plan_id);
+        self.about(caller, plan, ());
         if let Some(instance) = &found.record
             && let Some(error) = verdict::mismatch(instance, service_id, plan_id)
         {
@@ -155,38 +168,45 @@ impl Broker {
         self.settle(id, caller)?;
         self.decide(|| {
             let found = self.read_instance(id)?;
-            match verdict::judge_update(found.record.as_ref(), &request) {
+            let plan = found.record.as_ref().map(|found| &*found.plan_id);
+            let answer = match verdict::judge_update(found.record.as_ref(), &request) {
                 Update::Absent => Err(absent(id)),
                 Update::OtherService(wanted) => {
                     Err(verdict::other("service_id", &request.service_id, wanted))
                 }
                 Update::Busy(kind) => Err(operation::busy(&named(id), kind)),
                 Update::Unchanged(instance) => {
-                    self.check_update(instance, &request, Changes::NONE)?;
+                    let plans = self.plans();
+                    Broker::check_update(&plans, instance, &request, Changes::NONE, caller)?;
                     Answer::new(200, "unchanged", &instance.answer()).map(Some)
+                }
+                Update::Context(instance) => {
+                    self.take_context(id, found.revision, instance, &request, caller)
                 }
                 Update::Change(instance, changes) => {
                     self.change(id, found.revision, instance, &request, changes, caller)
                 }
                 Update::Accepted(instance) => again(instance, caller).map(Some),
-            }
+            };
+            self.about(caller, plan, answer)
         })
     }
 
     /// What the catalog says to an update. spec: Updating a Service Instance, 400 and 422.
-    fn check_update(
-        &self,
+    fn check_update<'p>(
+        plans: &'p Plans,
         instance: &Instance,
         request: &UpdateRequest<'_>,
         changes: Changes,
-    ) -> Result<(), Error> {
+        caller: Caller<'_>,
+    ) -> Result<Offer<'p>, Error> {
         let plan_id = request.plan_id.as_deref().unwrap_or(&instance.plan_id);
-        let plans = self.plans();
         let offer = if plan_id == instance.plan_id {
             plans.find_own(&instance.service_id, plan_id)?
         } else {
             plans.find_offered(&instance.service_id, plan_id)?
         };
+        caller.about(&offer);
         if changes.plan {
             let (plan, updateable) = match plans.lookup(&instance.service_id, &instance.plan_id) {
                 Ok(current) => (&current.plan.name, current.plan.is_updateable()),
@@ -219,22 +239,34 @@ impl Broker {
         if request.parameters.is_some() {
             offer.check_parameters(SchemaUse::Update, request.parameters)?;
         }
-        // A platform sends its context along with everything: a request that repeats parameters or maintenance which the
-        // instance already has is not one of "only contextual data".
-        let context_only = changes == Changes::CONTEXT_ONLY
-            && request.parameters.is_none()
-            && request.maintenance_version.is_none();
-        if context_only && offer.service.allow_context_updates != Some(true) {
-            return Err(Error::unsupported_update(
-                "ContextUpdateNotSupported",
-                format!(
-                    "context: service offering {:?} does not allow_context_updates, and the request changes nothing \
-                     else.",
-                    offer.service.name
-                ),
-            ));
+        Ok(offer)
+    }
+
+    /// An update of the context alone. Platforms send theirs along with everything, so `allow_context_updates` decides
+    /// only whether the adapter is told now. If not, the context is kept for its next call.
+    fn take_context(
+        &self,
+        id: &str,
+        revision: Revision,
+        before: &Instance,
+        request: &UpdateRequest<'_>,
+        caller: Caller<'_>,
+    ) -> Result<Option<Answer>, Error> {
+        let changes = Changes::CONTEXT_ONLY;
+        let plans = self.plans();
+        let offer = Broker::check_update(&plans, before, request, changes, caller)?;
+        if offer.service.allow_context_updates == Some(true) {
+            return self.change(id, revision, before, request, changes, caller);
         }
-        Ok(())
+        let after = Instance {
+            context: request.context.map(RawValue::to_owned),
+            updated: Some(Stamp::now(caller.origin)),
+            ..before.clone()
+        };
+        match self.commit(vec![put(Key::instance(id), revision, &after, false)?])? {
+            Some(_) => Answer::new(200, "unchanged", &after.answer()).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn change(
@@ -246,10 +278,8 @@ impl Broker {
         changes: Changes,
         caller: Caller<'_>,
     ) -> Result<Option<Answer>, Error> {
-        self.check_update(before, request, changes)?;
-        let plan_id = request.plan_id.as_deref().unwrap_or(&before.plan_id);
         let plans = self.plans();
-        let offer = plans.find(&before.service_id, plan_id)?;
+        let offer = Broker::check_update(&plans, before, request, changes, caller)?;
         let fulfilment = offer.fulfilment();
         let last = Some(before.operation.clone());
         let operation = Operation::begin(Kind::Update, Some(fulfilment), last, caller)?;
@@ -274,13 +304,18 @@ impl Broker {
         self.settle(id, caller)?;
         self.decide(|| {
             let found = self.read_instance(id)?;
-            match verdict::judge_deprovision(found.record.as_ref(), service_id, plan_id) {
-                Deprovision::Gone => Err(Error::gone(format!("{} does not exist.", named(id)))),
-                Deprovision::Mismatch(error) => Err(error),
-                Deprovision::Busy(kind) => Err(operation::busy(&named(id), kind)),
-                Deprovision::Accepted(instance) => again(instance, caller).map(Some),
-                Deprovision::Delete(instance) => self.delete(id, found.revision, instance, caller),
-            }
+            let plan = found.record.as_ref().map(|found| &*found.plan_id);
+            let answer =
+                match verdict::judge_deprovision(found.record.as_ref(), service_id, plan_id) {
+                    Deprovision::Gone => Err(Error::gone(format!("{} does not exist.", named(id)))),
+                    Deprovision::Mismatch(error) => Err(error),
+                    Deprovision::Busy(kind) => Err(operation::busy(&named(id), kind)),
+                    Deprovision::Accepted(instance) => again(instance, caller).map(Some),
+                    Deprovision::Delete(instance) => {
+                        self.delete(id, found.revision, instance, caller)
+                    }
+                };
+            self.about(caller, plan, answer)
         })
     }
 
@@ -303,6 +338,7 @@ impl Broker {
             &ids,
             instance.effects,
         )?;
+        offer.iter().for_each(|offer| caller.about(offer));
         let fulfilment = offer.map(|offer| offer.fulfilment());
         let last = match instance.operation.in_progress() {
             true => instance.operation.cut_off(),
@@ -317,7 +353,7 @@ impl Broker {
 /// 202 for the request whose operation is in progress, sent again; 422 AsyncRequired if the platform would not poll.
 fn again(instance: &Instance, caller: Caller<'_>) -> Result<Answer, Error> {
     if !caller.accepts_incomplete {
-        return Err(Error::async_required(instance.operation.kind));
+        return Err(Error::async_required());
     }
     Subject::Instance(Box::new(instance.clone())).accepted()
 }

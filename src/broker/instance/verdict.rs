@@ -60,6 +60,8 @@ pub enum Update<'r> {
     OtherService(&'r str),
     /// 200: it is already so.
     Unchanged(&'r Instance),
+    /// 200: nothing changes but the context.
+    Context(&'r Instance),
     /// 200 or 202, if the catalog allows the changes.
     Change(&'r Instance, Changes),
     /// 202: this very update is in progress.
@@ -86,6 +88,7 @@ pub fn judge_update<'r>(found: Option<&'r Instance>, request: &UpdateRequest<'_>
         (Kind::Update, State::Failed) => Update::Change(found, request.changes(found)),
         _ => match request.changes(found) {
             Changes::NONE => Update::Unchanged(found),
+            Changes::CONTEXT_ONLY => Update::Context(found),
             changes => Update::Change(found, changes),
         },
     }

@@ -96,8 +96,25 @@ impl Broker {
             };
             self.commit(vec![change]).map_err(Setback::half_way)?;
         }
-        log_removed_bindings(id, bindings.len());
+        self.log_removed_bindings(id, instance, bindings.len());
         self.call_deprovision(id, instance, run)
+    }
+
+    fn log_removed_bindings(&self, id: &str, instance: &Instance, count: usize) {
+        if count == 0 {
+            return;
+        }
+        self.line(
+            log::warn("bindings_removed"),
+            &Key::instance(id),
+            &instance.plan_id,
+        )
+        .with("count", count)
+        .with(
+            "reason",
+            "the platform deprovisioned the service instance without deleting its bindings first",
+        )
+        .send();
     }
 
     /// The bindings of an instance, or 422 if one of them is busy.
@@ -162,17 +179,4 @@ pub(in crate::broker) fn left(what: &str, plan_id: &str) -> Setback {
         ),
         "the plan has left the catalog",
     ))
-}
-
-fn log_removed_bindings(instance_id: &str, count: usize) {
-    if count > 0 {
-        log::warn("bindings_removed")
-            .with("instance_id", instance_id)
-            .with("count", count)
-            .with(
-                "reason",
-                "the platform deprovisioned the service instance without deleting its bindings first",
-            )
-            .send();
-    }
 }

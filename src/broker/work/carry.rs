@@ -111,7 +111,7 @@ impl Broker {
         subject: &Subject,
         run: Run<'_>,
     ) -> Result<Done, Setback> {
-        match (key, subject) {
+        let done = match (key, subject) {
             (Key::Instance(id), Subject::Instance(instance)) => {
                 self.attempt_instance(id, instance, run)
             }
@@ -119,7 +119,11 @@ impl Broker {
                 self.attempt_binding(instance_id, instance, id, binding, run)
             }
             _ => Err(Setback::unchanged(lost(key))),
-        }
+        };
+        done.map_err(|setback| Setback {
+            error: setback.error.unquoted(&subject.parameters()),
+            ..setback
+        })
     }
 
     /// Carries out an operation whose record was committed, and answers: in as many attempts as there is time for.

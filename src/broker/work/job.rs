@@ -4,14 +4,74 @@ use super::{MAX_PROGRESS, Work};
 use crate::adapter::{Cancel, Run};
 use crate::store::Key;
 
+use humantime::format_rfc3339_seconds;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// What is known of an operation while it is being worked on.
 pub(super) struct Job {
     pub operation: Box<str>,
     pub cancel: Cancel,
-    progress: Mutex<Option<String>>,
+    phase: Mutex<Phase>,
+}
+
+/// How far the work on an operation is.
+#[derive(Default)]
+pub(super) enum Phase {
+    #[default]
+    Waiting,
+    /// This attempt is being made, and its adapter has told nothing of it yet.
+    Running { attempt: u32, since: SystemTime },
+    /// What the adapter tells of the attempt that it makes.
+    Told(String),
+    /// The next attempt comes later.
+    Paused {
+        /// The last attempt, and why it did not succeed.
+        attempt: u32,
+        why: String,
+        due: SystemTime,
+    },
+    /// The broker could not read or write its state, and tries that again later.
+    Blocked { due: SystemTime },
+}
+
+impl Phase {
+    /// For whoever polls, in one sentence or two.
+    pub fn text(&self) -> String {
+        let due = |due: SystemTime, what: &str| match due > SystemTime::now() {
+            true => format!("{what}, which begins at {}", format_rfc3339_seconds(due)),
+            false => format!("its turn for {what}"),
+        };
+        match self {
+            Phase::Waiting => "It is waiting for its turn.".to_owned(),
+            Phase::Running { attempt: 1, since } => {
+                format!(
+                    "It has been running since {}.",
+                    format_rfc3339_seconds(*since)
+                )
+            }
+            Phase::Running { attempt, since } => format!(
+                "Attempt {attempt} has been running since {}.",
+                format_rfc3339_seconds(*since)
+            ),
+            Phase::Told(text) => text.clone(),
+            Phase::Paused {
+                attempt,
+                why,
+                due: at,
+            } => {
+                let next = format!("attempt {}", attempt.saturating_add(1));
+                format!(
+                    "It is waiting for {}. Attempt {attempt} did not succeed: {why}",
+                    due(*at, &next)
+                )
+            }
+            Phase::Blocked { due: at } => format!(
+                "It is waiting for {}: the broker could not read or write its state.",
+                due(*at, "the next attempt")
+            ),
+        }
+    }
 }
 
 impl Job {
@@ -19,12 +79,12 @@ impl Job {
         Job {
             operation: operation.into(),
             cancel: Cancel::new(),
-            progress: Mutex::default(),
+            phase: Mutex::default(),
         }
     }
 
-    pub fn progress(&self) -> MutexGuard<'_, Option<String>> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, text: &str) {
@@ -33,7 +93,7 @@ impl Job {
             return;
         }
         let end = text.floor_char_boundary(MAX_PROGRESS);
-        *self.progress() = Some(text[..end].to_owned());
+        *self.phase() = Phase::Told(text[..end].to_owned());
     }
 }
 
@@ -61,12 +121,12 @@ impl Entered<'_> {
         &self.job.cancel
     }
 
-    /// Says what is being done, in the name of the adapter.
-    pub fn tell(&self, text: &str) {
-        self.job.tell(text);
+    /// Says how far the work is.
+    pub(super) fn is(&self, phase: Phase) {
+        *self.job.phase() = phase;
     }
 
-    /// Ends the work for now; what was told last is still known.
+    /// Ends the work for now; how far it is, is still known.
     pub fn pause(mut self) {
         self.pauses = true;
     }

@@ -15,7 +15,7 @@ mod threads;
 use super::Broker;
 use crate::adapter::{Cancel, Reason};
 use crate::store::Key;
-use job::{Entered, Job, Turn};
+use job::{Entered, Job, Phase, Turn};
 pub(super) use lanes::Entry;
 use lanes::Lanes;
 
@@ -128,14 +128,17 @@ impl Work {
         self.shared.tend(&mut state, &self.broker);
     }
 
-    /// What is being done for an operation right now, if anybody says so.
-    pub fn progress(&self, key: &Key, operation: &str) -> Option<String> {
-        let state = self.shared.lock();
-        let job = &state.known.get(key)?.job;
-        if *job.operation != *operation {
-            return None;
+    /// What is being done for an operation right now.
+    pub fn progress(&self, key: &Key, operation: &str) -> String {
+        let job = {
+            let state = self.shared.lock();
+            state.known.get(key).map(|known| known.job.clone())
+        };
+        match job {
+            Some(job) if *job.operation == *operation => job.phase().text(),
+            Some(_) => "It is waiting until what it cuts off has come to its end.".to_owned(),
+            None => Phase::Waiting.text(),
         }
-        job.progress().clone()
     }
 
     /// Has the work for an operation end early, since its record is another one's by now.
@@ -247,7 +250,8 @@ impl Work {
         state.ticket += 1;
         state.lanes.wait(plan, limit, ticket);
         let refused = loop {
-            if cancel.is_cancelled() {
+            // Those that are to come back are told one by one: none of them makes room for the next.
+            if cancel.is_cancelled() || state.stop == Stop::Cancelling {
                 break NoTurn::Cancelled;
             }
             if state.lanes.admit(plan, ticket) {

@@ -10,6 +10,8 @@ use super::gone::Tombstone;
 use crate::adapter::{Failure, FailureKind};
 use crate::store::{Change, Key, Revision};
 
+use serde_json::value::RawValue;
+
 /// A record with an operation in progress on it.
 #[derive(Debug, Clone)]
 pub enum Subject {
@@ -115,6 +117,20 @@ impl Subject {
             Subject::Instance(instance) => vec![instance.next_plan_id()],
             Subject::Binding(instance, binding) => vec![&*binding.plan_id, &*instance.plan_id],
         }
+    }
+
+    /// What users gave for it.
+    pub fn parameters(&self) -> [Option<&RawValue>; 3] {
+        let (instance, binding) = match self {
+            Subject::Instance(instance) => (instance, None),
+            Subject::Binding(instance, binding) => (instance, Some(binding)),
+        };
+        let update = instance.update.as_ref();
+        [
+            instance.parameters.as_deref(),
+            update.and_then(|update| update.parameters.as_deref()),
+            binding.and_then(|binding| binding.parameters.as_deref()),
+        ]
     }
 
     /// The change that writes the record as it is, its operation in progress.

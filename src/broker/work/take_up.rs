@@ -3,6 +3,7 @@
 use super::super::Broker;
 use super::super::error::Error;
 use super::super::operation::{Kind, Operation, State};
+use super::job::Phase;
 use super::lanes::Entry;
 use super::subject::{Setback, Subject, Written};
 use super::{Entered, pause};
@@ -17,11 +18,12 @@ impl Broker {
     pub(in crate::broker) fn take_up(&self, plan: &str, entry: &Entry) {
         let retry = |error: Error| {
             // The state cannot be read or written. The adapter bears to be called again.
-            log::error("operation")
-                .with("operation_id", &*entry.operation)
-                .with("error", &*error.description)
-                .with("detail", error.detail.as_ref())
-                .send();
+            let line = log::error("operation_retried").with("operation_id", &*entry.operation);
+            log_retry(
+                self.line(line, &entry.key, plan),
+                &error,
+                pause::OF_THE_STORE,
+            );
             self.work.later(plan, entry, pause::OF_THE_STORE);
         };
         let entered = loop {
@@ -46,6 +48,8 @@ impl Broker {
                 entered.pause();
             }
             Err(error) => {
+                let due = SystemTime::now() + pause::OF_THE_STORE;
+                entered.is(Phase::Blocked { due });
                 retry(error);
                 entered.pause();
             }
@@ -77,6 +81,10 @@ impl Broker {
         let result = if operation.left(SystemTime::now()).is_zero() {
             Err(Setback::half_way(time_over(operation.kind)))
         } else {
+            entered.is(Phase::Running {
+                attempt: operation.attempt(),
+                since: SystemTime::now(),
+            });
             entered.run(operation.attempt(), deadline, |run| {
                 self.attempt(key, &subject, run)
             })
@@ -89,7 +97,14 @@ impl Broker {
             let pause = pause::after_attempt(operation.attempt());
             let in_time = pause < operation.left(SystemTime::now());
             if reason.is_none() && setback.again && in_time {
-                entered.tell(&setback.error.description);
+                let line = log_operation(log::warn("operation_retried"), operation);
+                let line = self.line(line, key, subject.plan_ids()[0]);
+                log_retry(line, &setback.error, pause);
+                entered.is(Phase::Paused {
+                    attempt: operation.attempt(),
+                    why: setback.error.description.clone().into_owned(),
+                    due: SystemTime::now() + pause,
+                });
                 return Ok(Some(pause));
             }
         }
@@ -101,7 +116,7 @@ impl Broker {
         }
         match self.store.commit(written.changes(key, revision)?)? {
             Outcome::Committed(committed) => {
-                log_end(key, operation, error.as_ref());
+                self.log_end(key, &subject, error.as_ref());
                 if matches!(written, Written::Tombstone(_)) {
                     self.buried(key, committed);
                 }
@@ -110,6 +125,20 @@ impl Broker {
             Outcome::Conflict => self.hand_over(key, entry, &written),
         }
         Ok(None)
+    }
+
+    /// The line about the end of an operation.
+    fn log_end(&self, key: &Key, subject: &Subject, error: Option<&Error>) {
+        let (line, state) = match error {
+            None => (log::info("operation"), State::Succeeded),
+            Some(_) => (log::error("operation"), State::Failed),
+        };
+        let line = log_operation(line, subject.operation());
+        self.line(line, key, subject.plan_ids()[0])
+            .with("state", state.name())
+            .with("error", error.map(Error::for_log))
+            .with("detail", error.and_then(|error| error.detail.as_ref()))
+            .send();
     }
 
     /// Hands the state that a creation has told after it was cut off to the removal that cut it off.
@@ -142,30 +171,25 @@ impl Broker {
             log::warn("operation")
                 .with("operation_id", &*entry.operation)
                 .with("message", "what was cut off could not hand over its state")
-                .with("error", &*error.description)
+                .with("error", error.for_log())
                 .send();
         }
     }
 }
 
-fn log_end(key: &Key, operation: &Operation, error: Option<&Error>) {
-    let (instance_id, binding_id) = match key {
-        Key::Instance(id) => (id, None),
-        Key::Binding(instance_id, id) => (instance_id, Some(id)),
-    };
-    let (line, state) = match error {
-        None => (log::info("operation"), State::Succeeded),
-        Some(_) => (log::error("operation"), State::Failed),
-    };
+fn log_operation(line: log::Entry, operation: &Operation) -> log::Entry {
     line.with("operation", operation.kind.name())
         .with("operation_id", &operation.id)
-        .with("instance_id", instance_id)
-        .with("binding_id", binding_id)
-        .with("state", state.name())
         .with("attempt", u64::from(operation.attempt()))
         .with("request_id", operation.origin().request_id)
-        .with("error", error.map(|error| &*error.description))
-        .with("detail", error.and_then(|error| error.detail.as_ref()))
+}
+
+/// The line about an attempt that is followed by another one.
+fn log_retry(line: log::Entry, error: &Error, pause: Duration) {
+    let next = humantime::format_rfc3339_millis(SystemTime::now() + pause).to_string();
+    line.with("reason", error.for_log())
+        .with("detail", error.detail.as_ref())
+        .with("next_attempt", &next)
         .send();
 }
 

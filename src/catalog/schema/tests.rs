@@ -1,4 +1,4 @@
-use super::Validator;
+use super::{Unfit, Validator};
 
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ fn schema(draft: &str, mut keywords: Value) -> Value {
 /// What is said of these parameters under a draft-07 schema with these keywords.
 fn refusal(keywords: Value, parameters: Value) -> String {
     let validator = Validator::compile(&schema(DRAFTS[2], keywords)).unwrap();
-    validator.validate(&parameters).unwrap_err()
+    validator.validate(&parameters).unwrap_err().told
 }
 
 #[test]
@@ -34,7 +34,10 @@ fn every_draft_is_known_by_its_schema_uri() {
         assert_eq!(validator.validate(&json!({})), Ok(()), "{draft}");
         assert_eq!(
             validator.validate(&json!({"size": 11})),
-            Err("parameters.size: 11 is greater than the maximum of 10".to_owned()),
+            Err(Unfit {
+                told: "parameters.size: 11 is greater than the maximum of 10".to_owned(),
+                logged: "parameters.size: a number is greater than the maximum of 10".to_owned(),
+            }),
             "{draft}"
         );
     }
@@ -270,7 +273,7 @@ fn look_around_and_back_references_are_applied() {
                 Ok(()),
                 "{draft} {pattern}"
             );
-            let error = validator.validate(&json!({"name": bad})).unwrap_err();
+            let error = validator.validate(&json!({"name": bad})).unwrap_err().told;
             assert!(
                 error.starts_with(&format!("parameters.name: {bad:?} does not match ")),
                 "{draft} {error}"
@@ -311,7 +314,7 @@ fn no_parameter_makes_a_pattern_run_for_long() {
     let validator = with_pattern(DRAFTS[2], "^(?!x)(a|a)*\\1b").unwrap();
     let error = validator.validate(&json!({"name": format!("{}!", "a".repeat(30))}));
     assert_eq!(
-        error.unwrap_err(),
+        error.unwrap_err().told,
         format!(
             "parameters.name: \"{}!\" takes too long to compare with the pattern that is wanted",
             "a".repeat(30)
@@ -319,7 +322,7 @@ fn no_parameter_makes_a_pattern_run_for_long() {
     );
     let error = validator.validate(&json!({"other": "a".repeat(70_000)}));
     assert_eq!(
-        error.unwrap_err(),
+        error.unwrap_err().told,
         "parameters: found 70012 bytes, wanted at most 16384 for the patterns of this plan"
     );
 }
@@ -362,4 +365,23 @@ fn a_validator_serves_many_threads() {
     let validator = Validator::compile(&schema(DRAFTS[0], json!({"maximum": 1}))).unwrap();
     shared(&validator);
     assert_eq!(format!("{validator:?}"), "Validator");
+}
+
+/// Numbers come as they were written, of any size.
+#[test]
+fn numbers_that_no_machine_has_are_judged_as_well() {
+    let size = json!({ "properties": { "size": { "type": "integer", "maximum": 10 } } });
+    let validator = Validator::compile(&schema(DRAFTS[2], size)).unwrap();
+    for (number, fits) in [
+        ("10", true),
+        ("1e1", true),
+        ("10.0", true),
+        ("0.10", false),
+        ("12345678901234567890123", false),
+        ("1e+400", false),
+        ("-12345678901234567890123", true),
+    ] {
+        let parameters = serde_json::from_str(&format!("{{\"size\":{number}}}")).unwrap();
+        assert_eq!(validator.validate(&parameters).is_ok(), fits, "{number}");
+    }
 }

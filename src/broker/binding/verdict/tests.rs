@@ -139,7 +139,6 @@ fn a_bind_with_any_other_attribute_conflicts() {
         ("bind_resource", json!({"app_guid": "app"}), "bind_resource"),
         ("bind_resource", Value::Null, "bind_resource"),
         ("parameters", Value::Null, "parameters"),
-        ("context", json!({"platform": "x"}), "context"),
         (
             "predecessor_binding_id",
             json!("old"),

@@ -137,17 +137,6 @@ fn a_provision_with_any_other_attribute_conflicts() {
         ("parameters", json!({"a": 1}), "parameters"),
         ("parameters", json!({}), "parameters"),
         ("parameters", Value::Null, "parameters"),
-        (
-            "context",
-            json!({"platform": "kubernetes", "space_guid": "sp"}),
-            "context",
-        ),
-        ("context", json!({}), "context"),
-        (
-            "maintenance_info",
-            json!({"version": "2.0.0"}),
-            "maintenance_info.version",
-        ),
     ] {
         let body = changed(provision_request(), field, to);
         for state in STATES {
@@ -169,12 +158,17 @@ fn a_provision_with_any_other_attribute_conflicts() {
 }
 
 #[test]
-fn maintenance_info_may_be_left_out_of_a_repeat() {
-    let body = changed(provision_request(), "maintenance_info", Value::Null);
-    assert_eq!(
-        provision(found("provision, succeeded").as_ref(), &body),
-        "200"
-    );
+fn context_and_maintenance_info_may_be_others_in_a_repeat() {
+    for (field, to) in [
+        ("maintenance_info", Value::Null),
+        ("maintenance_info", json!({"version": "2.0.0"})),
+        ("context", Value::Null),
+        ("context", json!({"platform": "kubernetes"})),
+    ] {
+        let body = changed(provision_request(), field, to);
+        let verdict = provision(found("provision, succeeded").as_ref(), &body);
+        assert_eq!(verdict, "200", "{field}");
+    }
 }
 
 fn update(record: Option<&Instance>, body: &Value) -> String {
@@ -184,6 +178,7 @@ fn update(record: Option<&Instance>, body: &Value) -> String {
         Update::Absent => "404".into(),
         Update::OtherService(_) => "400".into(),
         Update::Unchanged(_) => "200 unchanged".into(),
+        Update::Context(_) => "200 context alone".into(),
         Update::Accepted(_) => "202".into(),
         Update::Change(_, changes) => format!(
             "200{}{}{}{}",
@@ -312,7 +307,11 @@ fn an_update_changes_what_it_names_and_nothing_else() {
         ),
         (
             json!({"service_id": "s", "context": renamed}),
-            "200 context",
+            "200 context alone",
+        ),
+        (
+            json!({"service_id": "s", "plan_id": "p", "parameters": {"a": 1.0}, "context": renamed}),
+            "200 context alone",
         ),
         (
             json!({"service_id": "s", "plan_id": "q", "parameters": {"a": 2}, "context": renamed,
@@ -325,6 +324,8 @@ fn an_update_changes_what_it_names_and_nothing_else() {
     // After a failed update the same values may repair the instance.
     let failed = found("update, failed");
     assert_eq!(update(failed.as_ref(), &json!({"service_id": "s"})), "200");
+    let context = json!({"service_id": "s", "context": renamed});
+    assert_eq!(update(failed.as_ref(), &context), "200 context");
 }
 
 /// spec: Deprovisioning, Response.
