@@ -17,6 +17,11 @@ const TICK: Duration = Duration::from_millis(200);
 /// They come from other addresses of this machine than the honest ones.
 const SOURCES: u8 = 8;
 
+/// The addresses of a crowd that comes from everywhere.
+pub fn addresses() -> Vec<Ipv4Addr> {
+    (2..252).map(|n| Ipv4Addr::new(127, 0, 0, n)).collect()
+}
+
 type Deed = fn(&Client) -> Option<()>;
 
 /// What they do. Some have valid credentials; the bodies that those declare and hold back leave some of the memory for

@@ -7,16 +7,19 @@
 //! cargo bench --bench soak -- --seconds 1800 --hostile 200 --honest 16 --program target/…/brokerlet
 //! ```
 
+#[path = "../../tests/support/crowd.rs"]
+mod crowd;
 mod honest;
 mod hostile;
 #[path = "../support/mod.rs"]
 mod support;
 
+use crowd::Crowd;
 use honest::{Latencies, Platform};
 use support::{Fallible, Folder, Running, broker, quartiles};
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +30,8 @@ use std::time::{Duration, Instant};
 const STACK: usize = 256 * 1024;
 /// How many times as long the honest 99th percentile may be beside hostile clients.
 const WANTED_RATIO: f64 = 3.0;
+/// How long an honest request may take while 2,000 others without credentials crowd in.
+const LONGEST_BESIDE_CROWD: Duration = Duration::from_secs(1);
 const ROUNDS: u32 = 6;
 /// How long the broker may take to get rid of those who have gone: the longest of its times that are not for idle ones.
 const SETTLING: Duration = Duration::from_secs(20);
@@ -78,6 +83,19 @@ fn main() -> Fallible<ExitCode> {
     for ((name, _), count) in hostile::KINDS.iter().zip(&disturbed.deeds) {
         println!("  {count:>8} times: {name}");
     }
+    let mut crowded = Phase::default();
+    for sources in [vec![Ipv4Addr::LOCALHOST], hostile::addresses()] {
+        let words = b"GET /v2/catalog HTTP/1.1\r\nHost: broker\r\nX-Slow: ";
+        let crowd = Crowd::gather(address, sources.clone(), words)?;
+        let phase = run(address, honest, 0, round)?;
+        println!(
+            "beside a crowd from {} addresses, which had to leave {} times: {phase}",
+            sources.len(),
+            crowd.closed()
+        );
+        crowded.add(phase);
+    }
+    let longest = Duration::from_micros(crowded.latencies.percentile(100.0) as u64);
     let peak = broker.memory_kb("VmHWM")?;
     let after = settle(&broker, Some(&before))?;
     println!("after:              {after}, {peak} kB at the most");
@@ -92,6 +110,14 @@ fn main() -> Fallible<ExitCode> {
         (
             failed == 0,
             format!("honest requests that failed: {failed}; wanted: none"),
+        ),
+        (
+            crowded.failed == 0 && longest <= LONGEST_BESIDE_CROWD,
+            format!(
+                "honest requests that failed beside a crowd of slow connections: {}, the longest took {longest:?}; wanted: \
+                 none, and {LONGEST_BESIDE_CROWD:?} at most",
+                crowded.failed
+            ),
         ),
         (
             ratio <= WANTED_RATIO,

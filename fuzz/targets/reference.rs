@@ -1,5 +1,7 @@
 //! A second reader of requests, written from RFC 9112 and not for speed: it has the whole input before it.
 
+use std::collections::HashMap;
+
 /// One request, as far as framing goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -42,11 +44,17 @@ pub fn request(bytes: &[u8]) -> Result<Request, No> {
     };
     let (mut hosts, mut lengths, mut codings) = (0, Vec::new(), Vec::new());
     let (mut close, mut keep) = (false, false);
+    let mut singles = HashMap::new();
     for line in lines {
         let (name, value) = field(line).ok_or(No::Malformed)?;
         size.fields += 1;
         match &*name {
-            "host" => hosts += 1,
+            "host" => {
+                hosts += 1;
+                ascii(value)
+                    .filter(|host| is_host(host))
+                    .ok_or(No::Malformed)?;
+            }
             "content-length" => lengths.push(value),
             "transfer-encoding" => codings.push(value),
             "connection" => {
@@ -64,7 +72,11 @@ pub fn request(bytes: &[u8]) -> Result<Request, No> {
             | "x-vcap-request-id"
             | "if-none-match"
             | "if-modified-since" => {
-                ascii(value).ok_or(No::Malformed)?;
+                let value = ascii(value).ok_or(No::Malformed)?;
+                let first = singles.entry(name.clone()).or_insert(value);
+                if *first != value && name != "if-none-match" {
+                    return Err(No::Malformed);
+                }
             }
             _ => {}
         }
@@ -186,12 +198,48 @@ fn request_line(line: &[u8]) -> Option<(String, String, bool)> {
         "HTTP/1.0" => true,
         _ => return None,
     };
-    let is_path = target.starts_with('/')
-        && target
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    let well_formed = parts.next().is_none() && is_token(method.as_bytes()) && is_path;
-    well_formed.then(|| (method.to_owned(), target.to_owned(), old))
+    let is_visible = target
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let path = path_of(target)?;
+    let well_formed = parts.next().is_none() && is_token(method.as_bytes()) && is_visible;
+    well_formed.then(|| (method.to_owned(), path.to_owned(), old))
+}
+
+/// What a target asks for, be it a path or a whole URL.
+fn path_of(target: &str) -> Option<&str> {
+    if target.starts_with('/') {
+        return Some(target);
+    }
+    let mut parts = target.splitn(3, '/');
+    let (scheme, nothing, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    let known = matches!(&*scheme.to_ascii_lowercase(), "http:" | "https:");
+    let host = rest.split(['/', '?']).next()?;
+    let path = &rest[host.len()..];
+    let well_formed = known && nothing.is_empty() && !host.is_empty() && is_host(host);
+    well_formed.then_some(if path.starts_with('/') { path } else { "/" })
+}
+
+/// RFC 3986, 3.2: a host without a user, and a port or none.
+fn is_host(text: &str) -> bool {
+    let is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let parts: Vec<&str> = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((address, port))) => {
+            let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
+            return is_address
+                && (port.is_empty() || port.strip_prefix(':').is_some_and(is_number));
+        }
+        Some(None) => return false,
+        None => text.split(':').collect(),
+    };
+    let is_name = parts[0]
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-._~%!$&'()*+,;=".contains(c));
+    match parts[1..] {
+        [] => is_name,
+        [port] => is_name && is_number(port),
+        _ => false,
+    }
 }
 
 /// The name in small letters, and the value without white space around it.

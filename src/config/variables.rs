@@ -128,7 +128,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable(
         "BROKER_MAX_HEAD",
-        "16KiB",
+        "32KiB",
         "largest head of a request; larger is 431",
     ),
     variable(

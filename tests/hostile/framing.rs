@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::support::{Broker, IDS, instance};
-use crate::{is_refusal, is_served, platform, provision, request, setup, tutorial};
+use crate::{get_catalog, is_refusal, is_served, platform, provision, request, setup, tutorial};
 
 use std::net::SocketAddr;
 
@@ -266,8 +266,10 @@ fn a_target_that_is_no_path_is_refused() {
         "*",
         "broker:80",
         "v2/catalog",
-        "http://broker/v2/catalog",
-        "HTTP://broker/v2/catalog",
+        "ftp://broker/v2/catalog",
+        "http:///v2/catalog",
+        "http://user@broker/v2/catalog",
+        "http:v2/catalog",
         "/v2/catalog#x",
         "/v2/catalog?a#b",
         "/v2/größe",
@@ -282,6 +284,49 @@ fn a_target_that_is_no_path_is_refused() {
         }
     }
     nothing_was_smuggled(&broker);
+}
+
+/// Whom one of two readers would take it for, the other would not.
+#[test]
+fn two_values_of_a_field_that_has_one_are_refused() {
+    let broker = setup().start();
+    for field in [
+        "Authorization: Basic YWxleDpndWVzcw==",
+        "X-Broker-API-Version: 2.13",
+        "X-Broker-API-Originating-Identity: a e30=\r\nX-Broker-API-Originating-Identity: b e30=",
+        "If-Modified-Since: a\r\nIf-Modified-Since: b",
+    ] {
+        refused(&broker, field, &put(&format!("{field}\r\n"), ""));
+    }
+    for host in ["a b", "a/b", "a\"b", "<a>", "a@b", "[a]", "a:b"] {
+        let bytes = get_catalog();
+        let bytes = String::from_utf8(bytes).unwrap();
+        refused(
+            &broker,
+            host,
+            bytes
+                .replace("Host: broker", &format!("Host: {host}"))
+                .as_bytes(),
+        );
+    }
+    // The same twice is no doubt.
+    let mut client = Client::open(broker.address);
+    client.send(request(
+        "GET /v2/catalog",
+        "X-Broker-API-Version: 2.17\r\n",
+        b"",
+    ));
+    client.answer().expect(200);
+    nothing_was_smuggled(&broker);
+}
+
+#[test]
+fn https_on_a_port_of_http_is_named_so_in_the_log() {
+    let broker = setup().start();
+    let mut client = Client::open(broker.address);
+    client.send(client_hello());
+    is_refusal(client.last_answer(), 400);
+    broker.wait_for_print("the client speaks https, and this port http");
 }
 
 #[test]

@@ -30,14 +30,14 @@ fn with_head_of(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_head_may_have_16_kib_and_no_more() {
+fn a_head_may_have_32_kib_and_no_more() {
     let broker = setup().start();
     let mut client = Client::open(broker.address);
-    client.send(with_head_of(16 * 1024));
+    client.send(with_head_of(32 * 1024));
     client.answer().expect(200);
-    client.send(with_head_of(16 * 1024 + 1));
+    client.send(with_head_of(32 * 1024 + 1));
     is_refusal(client.last_answer(), 431);
-    let target = format!("GET /v2/catalog?{}", "x".repeat(20_000));
+    let target = format!("GET /v2/catalog?{}", "x".repeat(40_000));
     is_refusal(last_answer(broker.address, request(&target, "", b"")), 431);
     is_served(broker.address);
 }

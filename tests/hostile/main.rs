@@ -3,8 +3,11 @@
 
 mod client;
 mod connections;
+mod crowd;
 mod faults;
 mod framing;
+#[path = "../support/crowd.rs"]
+mod gather;
 mod limits;
 mod logins;
 mod memory;

@@ -7,6 +7,8 @@ use crate::{
     request, setup, stranger, tutorial,
 };
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 
 const IDENTITY: &str = "X-Broker-API-Request-Identity";
@@ -18,6 +20,51 @@ fn numbered(n: usize, method_and_target: &str, fields: &str, body: &[u8]) -> Vec
         &format!("{IDENTITY}: r{n}\r\n{fields}"),
         body,
     )
+}
+
+/// spec: RFC 9112, 3.2.2: a server has to take them.
+#[test]
+fn a_target_in_absolute_form_is_answered_as_its_path_is() {
+    let broker = setup().start();
+    let mut client = Client::open(broker.address);
+    for (target, status) in [
+        ("http://broker.example.com/v2/catalog", 200),
+        ("HTTP://[::1]:5000/v2/catalog?x=y", 200),
+        ("https://broker/healthz", 200),
+        ("http://other/v2/service_instances/i", 404),
+        ("http://broker", 404),
+    ] {
+        client.send(request(&format!("GET {target}"), "", b""));
+        let answer = client.answer();
+        assert_eq!(answer.status, status, "{target}: {answer:?}");
+    }
+    client.send(request(
+        "GET http://broker/v2/catalog",
+        "X-Broker-API-Version: 1.0\r\n",
+        b"",
+    ));
+    client.last_answer().expect(400);
+    broker.wait_for_print("route=/v2/service_instances/:instance_id");
+}
+
+/// Kubernetes names all groups of a user, and hundreds of them are common.
+#[test]
+fn a_user_in_three_hundred_groups_is_served() {
+    let broker = setup().start();
+    let groups: Vec<_> = (0..300)
+        .map(|n| format!("department-{n}-developers-of-the-company"))
+        .collect();
+    let user = json!({"username": "alex", "uid": "1", "groups": groups, "extra": {}});
+    let identity = BASE64_STANDARD.encode(user.to_string());
+    assert!(identity.len() > 17_000);
+    let field = format!("X-Broker-API-Originating-Identity: kubernetes {identity}\r\n");
+    let mut client = Client::open(broker.address);
+    for n in 0..3 {
+        client.send(provision(&format!("i{n}"), &field));
+        client.answer().expect(201);
+    }
+    client.send(request("GET /v2/catalog", &field, b""));
+    client.answer().expect(200);
 }
 
 #[test]

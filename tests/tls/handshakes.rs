@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 /// A ClientHello of an old client: TLS of this version, and nothing newer.
-fn hello(minor: u8) -> Vec<u8> {
+pub fn hello(minor: u8) -> Vec<u8> {
     let mut hello = vec![3, minor];
     hello.extend([7; 32]);
     // No session; two suites, one compression.
@@ -122,8 +122,7 @@ fn a_silent_connection_is_closed() {
 #[test]
 fn what_is_no_tls_is_refused_with_one_line_in_the_log() {
     for bytes in [
-        &b"GET /v2/catalog HTTP/1.1\r\nHost: broker\r\n\r\n"[..],
-        b"\0\0\0\0\0\0\0\0\0\0",
+        &b"\0\0\0\0\0\0\0\0\0\0"[..],
         &[0xff; 10_000],
         &[22, 3, 1, 0xff, 0xff, 0, 0, 0],
     ] {
@@ -143,6 +142,23 @@ fn what_is_no_tls_is_refused_with_one_line_in_the_log() {
             "{printed}"
         );
     }
+}
+
+#[test]
+fn http_on_a_port_of_https_is_told_so() {
+    let (broker, authority) = start();
+    let mut stream = connect(broker.address);
+    stream
+        .write_all(b"GET /v2/catalog HTTP/1.1\r\nHost: broker\r\n\r\n")
+        .unwrap();
+    let answer = String::from_utf8(rest_of(&stream)).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let told = "The client speaks http, and this port https";
+    assert!(answer.contains(told), "{answer}");
+    broker.wait_for_print(told);
+    Client::open(broker.address, &authority)
+        .get_catalog()
+        .expect(200);
 }
 
 #[test]

@@ -2,6 +2,9 @@
 #![cfg(feature = "tls")]
 
 mod client;
+mod crowd;
+#[path = "../support/crowd.rs"]
+mod gather;
 mod handshakes;
 mod material;
 mod requests;

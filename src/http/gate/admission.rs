@@ -1,15 +1,23 @@
 //! Who may come in: connections that wait for their turn, those that are served, and those that take their leave.
 
-use rustix::net::{RecvFlags, recv};
-use std::collections::{BTreeMap, VecDeque};
+use super::throttle::network;
+use super::visit::Visit;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::Read;
 use std::net::{IpAddr, Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Connections that wait for their turn at once; more are left to the system's backlog.
 const MAX_WAITING: usize = 128;
+/// How long a connection may take to show credentials, whoever waits: as long as a handshake and a head take. Short, since
+/// others wait meanwhile.
+const GRACE: Duration = Duration::from_millis(50);
+/// Which part of the places an address may hold without credentials before its connections go first.
+const FAIR_PART: usize = 8;
 /// Threads that are kept when there is nothing to do, and how long more than those are.
 const KEPT_HANDLERS: usize = 2;
 const KEEP_HANDLER: Duration = Duration::from_secs(5);
@@ -19,27 +27,13 @@ const LEAVE: Duration = Duration::from_secs(1);
 const MAX_LEAVING: usize = 64;
 const LEAVE_TICK: Duration = Duration::from_millis(50);
 
-/// A connection that is served.
-pub struct Visit {
-    id: u64,
-    pub stream: TcpStream,
-    pub peer: IpAddr,
-    /// Since when, on the clock of [`Admission`], the connection could be closed without harm; 0 while it could not.
-    resting: AtomicU64,
-    /// It rests because it is made to wait, and may leave whatever has come since.
-    held_up: AtomicBool,
-    asked_to_leave: Mutex<bool>,
-    asked: Condvar,
-}
-
 /// Admits so many connections at once.
 pub struct Admission {
     most: usize,
     /// How long a connection may wait for its turn.
     patience: Duration,
-    started: Instant,
     stopping: AtomicBool,
-    /// How many wait for whom there is no thread, and there can be none.
+    /// How many wait for whom there is no thread, there can be none, and no stranger will leave.
     crowd: AtomicUsize,
     inside: Mutex<Inside>,
     /// For handlers: somebody waits, or the gate stops.
@@ -59,6 +53,11 @@ struct Inside {
     handlers: usize,
     idle_handlers: usize,
     stopping: bool,
+    /// Connections without credentials that had not had their time yet when room was made last, when the first of them will
+    /// have had it, and the same if somebody waits for that.
+    strangers: usize,
+    next_stranger: Option<Instant>,
+    awaits_stranger: Option<Instant>,
 }
 
 struct Waiting {
@@ -85,7 +84,6 @@ impl Admission {
         Admission {
             most,
             patience,
-            started: Instant::now(),
             stopping: AtomicBool::new(false),
             crowd: AtomicUsize::new(0),
             inside: Mutex::default(),
@@ -97,10 +95,6 @@ impl Admission {
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn now(&self) -> u64 {
-        1 + self.started.elapsed().as_millis() as u64
     }
 
     /// Waits until a connection that comes can be put somewhere. False when the gate stops.
@@ -142,16 +136,19 @@ impl Admission {
         self.make_room_for_waiting(&mut inside);
     }
 
+    /// As many connections leave as wait for whom there is no thread, and can be none.
     fn make_room_for_waiting(&self, inside: &mut Inside) {
-        self.crowd.store(inside.waiting.len(), Ordering::SeqCst);
-        inside.ask_longest_resting_to_leave();
+        let free = inside.handlers.saturating_sub(inside.visits.len());
+        let wanted = inside.waiting.len().saturating_sub(free);
+        let leaving = if wanted > 0 {
+            inside.make_room(wanted)
+        } else {
+            0
+        };
+        inside.awaits_stranger = inside.next_stranger.filter(|_| leaving < wanted);
+        let crowd = wanted.saturating_sub(leaving + inside.strangers);
+        self.crowd.store(crowd, Ordering::SeqCst);
         self.waiting.notify_one();
-    }
-
-    /// Keeps the size of the crowd in step with the queue that it is a part of.
-    fn left_queue(&self, inside: &Inside) {
-        self.crowd.fetch_min(inside.waiting.len(), Ordering::SeqCst);
-        self.gone.notify_all();
     }
 
     /// Whether connections should end after their next answer: the gate stops, or somebody waits for a place.
@@ -166,7 +163,7 @@ impl Admission {
 
     /// Makes room, as when there are no descriptors left. Whether there was any to make.
     pub fn make_room(&self) -> bool {
-        self.inside().ask_longest_resting_to_leave()
+        self.inside().make_room(1) > 0
     }
 
     /// Waits a moment for somebody to leave.
@@ -181,20 +178,15 @@ impl Admission {
         loop {
             if let Some(next) = inside.waiting.pop_front() {
                 inside.next_id += 1;
-                let visit = Arc::new(Visit {
-                    id: inside.next_id,
-                    stream: next.stream,
-                    peer: next.peer,
-                    resting: AtomicU64::new(self.now()),
-                    held_up: AtomicBool::new(false),
-                    asked_to_leave: Mutex::new(false),
-                    asked: Condvar::new(),
-                });
+                let visit = Arc::new(Visit::new(inside.next_id, next.stream, next.peer));
                 inside.visits.insert(visit.id, visit.clone());
                 if inside.stopping {
                     visit.ask_to_leave();
                 }
-                self.left_queue(&inside);
+                if !inside.waiting.is_empty() || self.wants_room() {
+                    self.make_room_for_waiting(&mut inside);
+                }
+                self.gone.notify_all();
                 return Some(visit);
             }
             inside.idle_handlers += 1;
@@ -231,22 +223,15 @@ impl Admission {
         self.gone.notify_all();
     }
 
-    /// Marks a connection as one that could be closed without harm, from now on. It is so at once, if the gate stops, or if
-    /// somebody waits for a place and this client has been `served` already.
+    /// Marks a connection as one that waits, for a request or for its answer. It has to leave at once, if the gate stops, or
+    /// if somebody waits for a place and this client has been `served` already.
     pub fn rest(&self, visit: &Visit, served: bool) {
-        let now = self.now();
-        visit.resting.store(now, Ordering::SeqCst);
+        visit.rest();
         if self.is_stopping() {
             visit.ask_to_leave();
         } else if served && self.wants_room() {
-            visit.makes_room(now);
+            visit.makes_room();
         }
-    }
-
-    /// The same for a client that is made to wait.
-    pub fn hold_up(&self, visit: &Visit) {
-        visit.held_up.store(true, Ordering::SeqCst);
-        self.rest(visit, true);
     }
 
     /// The loop of the doorkeeper: `refuse` gets each connection that has waited too long, answers without waiting, and
@@ -265,7 +250,8 @@ impl Admission {
                 if let Some(stream) = refused {
                     inside.say_goodbye(stream);
                 }
-                self.left_queue(&inside);
+                self.make_room_for_waiting(&mut inside);
+                self.gone.notify_all();
                 continue;
             }
             inside.leaving.retain_mut(|leaving| leaving.goes_on(now));
@@ -276,8 +262,17 @@ impl Admission {
                 .waiting
                 .front()
                 .map(|first| (first.since + self.patience).saturating_duration_since(now));
+            if inside
+                .awaits_stranger
+                .is_some_and(|stranger| stranger <= now)
+            {
+                self.make_room_for_waiting(&mut inside);
+            }
+            let stranger = inside
+                .awaits_stranger
+                .map(|stranger| stranger.saturating_duration_since(now));
             let tick = (!inside.leaving.is_empty()).then_some(LEAVE_TICK);
-            let wait = [turn, tick].into_iter().flatten().min();
+            let wait = [turn, tick, stranger].into_iter().flatten().min();
             inside = match wait {
                 Some(wait) => {
                     self.waiting
@@ -299,7 +294,7 @@ impl Admission {
         let mut inside = self.inside();
         inside.stopping = true;
         for visit in inside.visits.values() {
-            if visit.resting.load(Ordering::SeqCst) > 0 {
+            if visit.is_resting() {
                 visit.ask_to_leave();
             }
         }
@@ -330,17 +325,54 @@ impl Admission {
 }
 
 impl Inside {
-    /// Whether there was somebody.
-    fn ask_longest_resting_to_leave(&mut self) -> bool {
-        let resting = self.visits.values().filter_map(|visit| {
-            let since = visit.resting.load(Ordering::SeqCst);
-            (since > 0 && !visit.is_asked_to_leave()).then_some((since, visit))
-        });
-        let mut resting: Vec<_> = resting.collect();
-        resting.sort_unstable_by_key(|(since, _)| *since);
-        resting
-            .into_iter()
-            .any(|(since, visit)| visit.makes_room(since))
+    /// Has so many connections leave, with those that have been asked to already: first those that have shown no valid
+    /// credentials, of the address that holds most and that have been here longest; then those that rest longest. Returns
+    /// how many leave.
+    fn make_room(&mut self, wanted: usize) -> usize {
+        // Addresses that hold no more than a fair part are no crowd: among them, only time counts.
+        let fair = self.visits.len() / FAIR_PART;
+        let mut held: HashMap<IpAddr, usize> = HashMap::new();
+        let mut leaving = 0;
+        let mut candidates = Vec::new();
+        (self.strangers, self.next_stranger) = (0, None);
+        for visit in self.visits.values() {
+            let (known, since) = match visit.may_make_room() {
+                Some(place) => place,
+                None => {
+                    leaving += usize::from(visit.is_asked_to_leave());
+                    continue;
+                }
+            };
+            if !known {
+                *held.entry(network(visit.peer)).or_default() += 1;
+            }
+            match known || since.elapsed() >= GRACE {
+                true => candidates.push((known, since, visit)),
+                false => {
+                    self.strangers += 1;
+                    let ripe = since + GRACE;
+                    self.next_stranger =
+                        Some(self.next_stranger.map_or(ripe, |next| next.min(ripe)));
+                }
+            }
+        }
+        let place = |(known, since, visit): &(bool, Instant, &Arc<Visit>)| {
+            let held = held.get(&network(visit.peer)).filter(|_| !known);
+            (*known, Reverse(held.copied().max(Some(fair))), *since)
+        };
+        while leaving < wanted {
+            let places = candidates.iter().map(place).enumerate();
+            let Some((first, _)) = places.min_by_key(|(_, place)| *place) else {
+                break;
+            };
+            let (known, _, visit) = candidates.swap_remove(first);
+            // Strangers will have had their time soon.
+            if known && leaving + self.strangers >= wanted {
+                break;
+            }
+            leaving += usize::from(visit.makes_room());
+        }
+        leaving
     }
 
     /// Goes on reading, for a moment, what a client sends.
@@ -371,66 +403,5 @@ impl Leaving {
             }
         }
         now < self.until
-    }
-}
-
-impl Visit {
-    /// From now on the connection must not be closed without an answer.
-    pub fn work(&self) {
-        self.resting.store(0, Ordering::SeqCst);
-        self.held_up.store(false, Ordering::SeqCst);
-    }
-
-    /// Asks the connection to leave, unless the client has begun a request. Whoever serves it says so before it reads what
-    /// has come. Whether it leaves; `since` is when it began to rest.
-    fn makes_room(&self, since: u64) -> bool {
-        let leaves = (self.held_up.load(Ordering::SeqCst) || !self.has_begun())
-            && self
-                .resting
-                .compare_exchange(since, 0, Ordering::SeqCst, Ordering::SeqCst)
-                .is_ok();
-        if leaves {
-            self.ask_to_leave();
-        }
-        leaves
-    }
-
-    /// Something has come that was not read yet.
-    pub fn has_begun(&self) -> bool {
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        matches!(recv(&self.stream, &mut [0u8; 1], flags), Ok((1.., _)))
-    }
-
-    pub fn is_asked_to_leave(&self) -> bool {
-        *self.asked_to_leave()
-    }
-
-    /// Waits, or until the connection is asked to leave.
-    pub fn pause(&self, time: Duration) {
-        let end = Instant::now() + time;
-        let mut asked = self.asked_to_leave();
-        while !*asked {
-            let Some(left) = end.checked_duration_since(Instant::now()) else {
-                return;
-            };
-            asked = self
-                .asked
-                .wait_timeout(asked, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-    }
-
-    /// Ends the wait for a request. One that has come by now is still read, and answered.
-    fn ask_to_leave(&self) {
-        *self.asked_to_leave() = true;
-        self.asked.notify_all();
-        let _ = self.stream.shutdown(Shutdown::Read);
-    }
-
-    fn asked_to_leave(&self) -> MutexGuard<'_, bool> {
-        self.asked_to_leave
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }

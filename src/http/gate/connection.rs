@@ -2,12 +2,12 @@
 //! their order.
 
 use super::Shared;
-use super::admission::Visit;
 use super::answer::{self, Persistence};
 use super::direct::{Direct, Form, Outcome};
 use super::lines::CHECK;
 use super::receive::{Arrival, End, Receiver, Request};
 use super::transport::Transport;
+use super::visit::Visit;
 use crate::broker::error::Error;
 use crate::http::reply::Reply;
 
@@ -143,7 +143,7 @@ impl<'g> Connection<'g> {
         if reply.status == 401 && request.authenticates {
             let delay = self.gate.throttle.failed(request.client, Instant::now());
             if !delay.is_zero() {
-                self.gate.admission.hold_up(self.visit);
+                self.gate.admission.rest(self.visit, true);
                 self.visit.pause(delay);
                 self.visit.work();
             }

@@ -6,9 +6,9 @@
 //! as when a connection is asked to leave: the thread does the rest, and closes the connection.
 
 use super::Shared;
-use super::admission::Visit;
 use super::answer::{self, KEPT, Persistence};
 use super::lines::Line;
+use super::visit::Visit;
 use crate::http::reply::Reply;
 use crate::http::tray::Outlet;
 

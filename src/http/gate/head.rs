@@ -12,7 +12,7 @@ use crate::http::FORWARDED;
 pub struct Head<'b> {
     /// A token, as in `GET`.
     pub method: &'b str,
-    /// Path and query: visible ASCII that begins with a slash.
+    /// Path and query: visible ASCII that begins with a slash. Of a target in absolute form, what follows the host.
     pub target: &'b str,
     /// The fields that the broker reads, by the names it has for them; the rest is left behind here.
     pub fields: Vec<(&'static str, &'b str)>,
@@ -57,9 +57,11 @@ impl<'b> Head<'b> {
 /// Refuses line ends other than CR LF, NUL, and what cannot be the first byte of a request.
 pub fn find_end(bytes: &[u8], from: &mut usize) -> Result<Option<usize>, Error> {
     if bytes.first().is_some_and(|first| !is_token(*first)) {
-        return Err(refused(
-            "This is no HTTP request: it does not begin with a method.",
-        ));
+        return Err(refused(if is_handshake(bytes) {
+            "This is a TLS handshake: the client speaks https, and this port http."
+        } else {
+            "This is no HTTP request: it does not begin with a method."
+        }));
     }
     // The byte before tells what a line feed means.
     let mut at = from.saturating_sub(1);
@@ -105,7 +107,7 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Error> {
     else {
         return Err(refused("The head of the request is malformed."));
     };
-    check_target(target)?;
+    let target = origin_form(target)?;
     let old = version == 0;
     let mut head = Head {
         method,
@@ -124,9 +126,22 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Error> {
             .iter()
             .find(|known| known.eq_ignore_ascii_case(field.name))
         {
-            head.fields.push((known, text(known, field.value)?));
+            let value = text(known, field.value)?;
+            match head.field(known) {
+                None => head.fields.push((known, value)),
+                Some(first) if first == value || is(known, "If-None-Match") => {}
+                // Who reads the other one sees another user, or another version.
+                Some(_) => {
+                    return Err(refused(format!(
+                        "{known}: found two values that differ, wanted one."
+                    )));
+                }
+            }
         } else if is(field.name, "Host") {
             hosts += 1;
+            if !is_host(text("Host", field.value)?) {
+                return Err(refused(NO_HOST));
+            }
         } else {
             head.connection_field(field.name, field.value)?;
         }
@@ -203,13 +218,8 @@ pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Only a path: this is no proxy. RFC 9112, 3.2.
-fn check_target(target: &str) -> Result<(), Error> {
-    if !target.starts_with('/') {
-        return Err(refused(
-            "The target of the request is not a path: it does not begin with a slash.",
-        ));
-    }
+/// Path and query of a target, which may name scheme and host before them. RFC 9112, 3.2.1 and 3.2.2.
+fn origin_form(target: &str) -> Result<&str, Error> {
     if target
         .bytes()
         .any(|byte| !byte.is_ascii_graphic() || byte == b'#')
@@ -218,7 +228,50 @@ fn check_target(target: &str) -> Result<(), Error> {
             "The target of the request has a character that must be percent-encoded in a path.",
         ));
     }
-    Ok(())
+    if target.starts_with('/') {
+        return Ok(target);
+    }
+    let Some((scheme, rest)) = target.split_once("://") else {
+        return Err(refused(
+            "The target of the request is not a path: it does not begin with a slash.",
+        ));
+    };
+    if !is(scheme, "http") && !is(scheme, "https") {
+        return Err(refused(
+            "The target of the request has a scheme that is neither http nor https.",
+        ));
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    if host.is_empty() || !is_host(host) {
+        return Err(refused(NO_HOST));
+    }
+    // There is nothing at the root, whatever the query says.
+    Ok(if path.starts_with('/') { path } else { "/" })
+}
+
+const NO_HOST: &str =
+    "Host: found a character that no host has, wanted a name or address, and a port or none.";
+
+/// A host, which may be empty, and a port or none. RFC 9110, 7.2; RFC 3986, 3.2.2.
+fn is_host(value: &str) -> bool {
+    let (host, port) = match value.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("", port),
+            _ => return false,
+        },
+        None => value.split_at(value.find(':').unwrap_or(value.len())),
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
+    let is_port = port
+        .strip_prefix(':')
+        .is_none_or(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    host.bytes().all(is_name) && is_port && (port.is_empty() || port.starts_with(':'))
+}
+
+/// How a ClientHello begins: a record of the handshake, of TLS 1 or SSL 3. RFC 8446, 5.1.
+fn is_handshake(bytes: &[u8]) -> bool {
+    bytes[0] == 0x16 && bytes.get(1).is_none_or(|major| *major == 3)
 }
 
 fn content_length(value: &[u8]) -> Result<u64, Error> {

@@ -37,7 +37,7 @@ impl Default for Limits {
         Limits {
             connections: 256,
             queue: Duration::from_secs(1),
-            head: 16 * 1024,
+            head: 32 * 1024,
             fields: 64,
             body: MAX_BODY as usize,
             body_memory: 4 * 1024 * 1024,

@@ -33,11 +33,12 @@ mod socket;
 mod throttle;
 pub mod tls;
 mod transport;
+mod visit;
 
 use super::dispatch::Dispatcher;
 use crate::broker::error::Error;
 use crate::log;
-use admission::{Admission, Entered, Visit};
+use admission::{Admission, Entered};
 use budget::Budget;
 use connection::Connection;
 use limits::Limits;
@@ -47,6 +48,7 @@ use refusal::Refusals;
 use socket::Socket;
 use throttle::Throttle;
 use transport::Transport;
+use visit::Visit;
 
 use rustix::io::Errno;
 use std::io::{self, Write};
@@ -58,8 +60,14 @@ use std::time::{Duration, Instant};
 
 /// Stack of a thread that serves a connection.
 const STACK: usize = 128 * 1024;
+/// Connections that the system may hold until they are accepted; it may have a lower limit of its own. Whoever comes when there
+/// are so many has to try again, which systems do after a second only.
+const BACKLOG: i32 = 4096;
 /// How long to wait for descriptors or memory before accepting again.
 const SHORTAGE: Duration = Duration::from_millis(100);
+/// What the log says of a connection that had to go.
+const MADE_ROOM: &str =
+    "the connection has shown no valid credentials, and another needed its place";
 
 /// How the gate is set up.
 #[derive(Debug, Clone, Default)]
@@ -103,6 +111,7 @@ impl Gate {
         broken: impl Fn() + Send + 'static,
     ) -> io::Result<Gate> {
         let address = listener.local_addr()?;
+        rustix::net::listen(&listener, BACKLOG)?;
         let Settings {
             limits,
             workers,
@@ -214,6 +223,9 @@ impl Shared {
             while let Some(visit) = gate.admission.next() {
                 let served = catch_unwind(AssertUnwindSafe(|| gate.serve(&visit)));
                 gate.admission.leave(&visit, served.unwrap_or(false));
+                if visit.is_turned_out() {
+                    gate.refusals.log(visit.peer, None, MADE_ROOM);
+                }
             }
         });
         if let Err(error) = spawned {
@@ -248,16 +260,36 @@ impl Shared {
         visit.work();
         let begun = Instant::now();
         socket.set_deadline(begun + self.limits.request);
+        if visit
+            .first_byte()
+            .is_some_and(|first| first.is_ascii_alphabetic())
+        {
+            return self.refuse_plain(visit, socket);
+        }
         match tls.accept(socket) {
             Ok(stream) => {
                 Connection::new(self, visit, Transport::Tls(Box::new(stream))).serve(Some(begun))
             }
+            Err(_) if visit.is_asked_to_leave() => false,
             Err(error) => {
                 let text = format!("the TLS handshake failed: {error}");
                 self.refusals.log(visit.peer, None, &text);
                 true
             }
         }
+    }
+
+    /// Answers a client that speaks http where https is wanted: its words begin with a method, and no record of TLS does.
+    #[cfg(feature = "tls")]
+    fn refuse_plain(&self, visit: &Visit, mut socket: Socket<'_>) -> bool {
+        let error = Error::bad_request(
+            "The client speaks http, and this port https: wanted a URL that begins with https://.",
+        );
+        self.refusals
+            .log(visit.peer, Some(error.status), &error.description);
+        // Whoever does not listen misses it.
+        let _ = socket.write_all(&answer::whole(&answer::refusal(error)));
+        true
     }
 
     /// Answers a connection that has waited too long for its turn, without waiting for the client. Returns it if the client

@@ -1,13 +1,13 @@
 //! Receiving one request whole, within its time and its limits.
 
 use super::Shared;
-use super::admission::Visit;
 use super::budget::Share;
 use super::buffer::Buffer;
 use super::chunked::{Decoder, Fault};
 use super::direct::Form;
 use super::head::{self, Framing};
 use super::transport::Transport;
+use super::visit::Visit;
 use crate::broker::error::Error;
 
 use std::io::{self, ErrorKind, Read as _, Write};
@@ -165,6 +165,10 @@ impl<'g> Receiver<'g> {
             body: Body::Absent,
             share: None,
         };
+        // Whoever has made room by now cannot be answered any more, so nothing is done for it.
+        if request.authenticates && !self.visit.show(request.authorized) {
+            return Err(End::Gone);
+        }
         let framing = parsed.body;
         if framing == Framing::None {
             self.buffer.consume(end);

@@ -51,7 +51,7 @@ impl Throttle {
 }
 
 /// Whoever has one address of IPv6 has the 64 bits that follow, too.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) >> 64 << 64;

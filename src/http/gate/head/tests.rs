@@ -143,7 +143,11 @@ fn request_lines_are_strict() {
         "G(T / HTTP/1.1",
         "GET * HTTP/1.1",
         "OPTIONS * HTTP/1.1",
-        "GET http://broker/v2/catalog HTTP/1.1",
+        "GET ftp://broker/v2/catalog HTTP/1.1",
+        "GET http:///v2/catalog HTTP/1.1",
+        "GET http://user@broker/v2/catalog HTTP/1.1",
+        "GET http:/v2/catalog HTTP/1.1",
+        "GET http://broker/#x HTTP/1.1",
         "CONNECT broker:80 HTTP/1.1",
         "GET v2/catalog HTTP/1.1",
         "GET /#x HTTP/1.1",
@@ -156,6 +160,62 @@ fn request_lines_are_strict() {
     // What is no request at all is refused at its first byte.
     for garbage in [&b"\x16\x03\x01\x02\x00"[..], b"\0", b"{", b"\xff", b" "] {
         assert_eq!(read(garbage), Err(400), "{garbage:?}");
+    }
+}
+
+#[test]
+fn a_target_may_name_its_host() {
+    for (target, path) in [
+        ("http://broker/v2/catalog?a=b", "/v2/catalog?a=b"),
+        ("HTTPS://broker.example.com:8443/v2", "/v2"),
+        ("http://[::1]:80/v2//x", "/v2//x"),
+        ("http://broker", "/"),
+        ("http://broker?a=/b", "/"),
+        ("/http://broker/v2", "/http://broker/v2"),
+    ] {
+        let text = format!("GET {target} HTTP/1.1\r\n{HOST}\r\n");
+        let head = parse(text.as_bytes(), &Limits::default()).unwrap();
+        assert_eq!(head.target, path, "{target}");
+    }
+}
+
+#[test]
+fn a_host_has_the_characters_of_one() {
+    for (host, fine) in [
+        ("broker", true),
+        ("broker.example.com:8080", true),
+        ("broker:", true),
+        ("127.0.0.1:80", true),
+        ("[::1]", true),
+        ("[::1]:443", true),
+        ("b%C3%BCro_1~", true),
+        ("a b", false),
+        ("a/b", false),
+        ("a@b", false),
+        ("a,b", true),
+        ("a\"b", false),
+        ("<script>", false),
+        ("a:b", false),
+        ("a:80:80", false),
+        ("[::1", false),
+        ("[x]", false),
+        ("[::1]x", false),
+        ("a?b", false),
+        ("a\\b", false),
+    ] {
+        let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(read(text.as_bytes()).is_ok(), fine, "{host}");
+    }
+}
+
+#[test]
+fn what_the_broker_reads_comes_once_or_says_the_same() {
+    for name in crate::http::FORWARDED {
+        let two =
+            |second: &str| read(with(&format!("{name}: a\r\n{name}: {second}\r\n")).as_bytes());
+        assert!(two("a").is_ok(), "{name}");
+        // The one that is a list. RFC 9110, 13.1.2.
+        assert_eq!(two("b").is_ok(), name == "If-None-Match", "{name}");
     }
 }
 
