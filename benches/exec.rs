@@ -29,7 +29,7 @@ type Fallible<T = ()> = Result<T, Box<dyn Error>>;
 /// Threads, connections, and programs at the same time.
 const CONCURRENCY: usize = 16;
 /// The default.
-const FILE: &str = "file:brokerlet.redb";
+const FILE: &str = "file:brokerlet.db";
 const PHASE: Duration = Duration::from_secs(1);
 /// Polls for one percentile.
 const POLLS: usize = 4000;

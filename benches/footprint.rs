@@ -8,7 +8,7 @@
 
 mod support;
 
-use brokerlet::store::file::File;
+use brokerlet::store::sqlite::Sqlite;
 use brokerlet::store::{Change, Key, Outcome, Revision, Store};
 use support::load::{self, Connection, Template, id};
 use support::{Fallible, Folder, Running, broker, quartiles};
@@ -93,7 +93,7 @@ impl Bench {
     }
 
     fn empty(&self) -> Fallible {
-        let path = self.folder.file("empty.redb");
+        let path = self.folder.file("empty.db");
         let store = format!("file:{}", path.display());
         let mut took = Vec::new();
         let mut resident = 0;
@@ -116,7 +116,7 @@ impl Bench {
     }
 
     fn filled(&self, instances: u64) -> Fallible {
-        let path = self.folder.file("filled.redb");
+        let path = self.folder.file("filled.db");
         let store = format!("file:{}", path.display());
         self.fill(&path, &store, instances)?;
         println!(
@@ -186,7 +186,7 @@ impl Bench {
         Connection::open(running.address)?.ask_for(Template::provision(), 0)?;
         running.stop()?;
 
-        let store = File::open(path, 64 << 20)?;
+        let store = Sqlite::open(path, 64 << 20)?;
         let made = store.read(&[Key::instance(&id(0))])?;
         let made = made.into_iter().next().flatten();
         let body = made.ok_or("the broker's own record is not there")?.body;

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use brokerlet::store::file::File;
+use brokerlet::store::sqlite::Sqlite;
 use brokerlet::store::{Change, Key, Outcome, Revision, Store};
 use support::load::{self, Template, id};
 use support::{Fallible, Folder, Running, broker, memory_kb, quartiles};
@@ -77,7 +77,7 @@ fn put(number: u64) -> Change {
     }
 }
 
-fn commit(store: &File, changes: Vec<Change>) -> Fallible {
+fn commit(store: &Sqlite, changes: Vec<Change>) -> Fallible {
     match store.commit(changes)? {
         Outcome::Committed(_) => Ok(()),
         Outcome::Conflict => Err("a put of a new key was refused".into()),
@@ -85,7 +85,7 @@ fn commit(store: &File, changes: Vec<Change>) -> Fallible {
 }
 
 fn commits(folder: &Folder, rounds: usize) -> Fallible {
-    let store = File::open(&folder.file("commits.redb"), CACHE_BYTES)?;
+    let store = Sqlite::open(&folder.file("commits.db"), CACHE_BYTES)?;
     let next = AtomicU64::new(0);
     let mut rates = Vec::new();
     for _ in 0..rounds {
@@ -109,7 +109,7 @@ fn commits(folder: &Folder, rounds: usize) -> Fallible {
 /// The same disk behind the whole broker: new service instances, each acknowledged when it is durable.
 fn provisions(folder: &Folder, rounds: usize) -> Fallible {
     let program = Path::new(env!("CARGO_BIN_EXE_brokerlet"));
-    let store = format!("file:{}", folder.file("provisions.redb").display());
+    let store = format!("file:{}", folder.file("provisions.db").display());
     let running = Running::start(broker(program, &store), &folder.file("log"))?;
     let next = AtomicU64::new(0);
     let mut rates = Vec::new();
@@ -150,7 +150,7 @@ fn raw_rate(folder: &Folder) -> Fallible<f64> {
     Ok(rate)
 }
 
-fn rate(store: &File, next: &AtomicU64, writers: usize) -> Fallible<f64> {
+fn rate(store: &Sqlite, next: &AtomicU64, writers: usize) -> Fallible<f64> {
     let start = Barrier::new(writers + 1);
     let running = AtomicBool::new(true);
     let write = || -> Result<u64, String> {
@@ -178,8 +178,8 @@ fn rate(store: &File, next: &AtomicU64, writers: usize) -> Fallible<f64> {
 }
 
 fn opening(folder: &Folder, records: u64) -> Fallible {
-    let path = folder.file("opening.redb");
-    let store = File::open(&path, 64 << 20)?;
+    let path = folder.file("opening.db");
+    let store = Sqlite::open(&path, 64 << 20)?;
     let mut next = 0;
     while next < records {
         let up_to = records.min(next + 5000);
@@ -281,7 +281,7 @@ fn opened(path: &Path, end: impl FnOnce(Opener) -> Fallible) -> Fallible<Opened>
 /// In the child: opens, says how long that took and how much memory there is now, and waits to be ended.
 fn child_open(path: &Path) -> Fallible {
     let started = Instant::now();
-    let store = File::open(path, CACHE_BYTES)?;
+    let store = Sqlite::open(path, CACHE_BYTES)?;
     let took = started.elapsed();
     let (resident, peak) = (memory_kb("self", "VmRSS")?, memory_kb("self", "VmHWM")?);
     // So that a process that is killed leaves a file that was in use. An id that does not come from `id`.

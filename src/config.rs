@@ -137,7 +137,7 @@ impl Config {
         let store = reader.parsed(
             "BROKER_STORE",
             StoreConfig::File {
-                path: "brokerlet.redb".into(),
+                path: "brokerlet.db".into(),
                 cache,
             },
             "file:PATH or memory",

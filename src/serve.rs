@@ -269,9 +269,9 @@ fn open_store(config: &StoreConfig) -> Result<Box<dyn Store>, store::Error> {
     Ok(match config {
         StoreConfig::Memory => Box::new(store::memory::Memory::new()),
         StoreConfig::File { path, cache } => {
-            let store = store::file::File::open(path, *cache)?;
+            let store = store::sqlite::Sqlite::open(path, *cache)?;
             for warning in store.warnings() {
-                log::warn("store").with("message", &warning).send();
+                log::warn("store").with("message", warning).send();
             }
             Box::new(store)
         }

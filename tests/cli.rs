@@ -542,10 +542,10 @@ fn with_catalog() -> Setup {
 
 #[test]
 fn state_or_network_that_cannot_be_used_are_another_code() {
-    let setup = with_catalog().env("BROKER_STORE", "file:none/state.redb");
+    let setup = with_catalog().env("BROKER_STORE", "file:none/state.db");
     let none = setup.folder.path().join("none");
     let wanted = format!(
-        "brokerlet: none/state.redb: cannot be created: there is no folder {}",
+        "brokerlet: none/state.db: cannot be created: there is no folder {}",
         none.display()
     );
     assert_eq!(refused(setup, 74), [wanted]);

@@ -178,7 +178,7 @@ fn kill_all(folder: &Folder) {
 fn start(folder: &Arc<Folder>) -> Broker {
     Setup::in_folder(folder.clone())
         .env("PATH", std::env::var_os("PATH").unwrap())
-        .env("BROKER_STORE", "file:state.redb")
+        .env("BROKER_STORE", "file:state.db")
         .env("BROKER_CATALOG", folder.path().join("catalog.json"))
         .start()
 }

@@ -166,7 +166,7 @@ fn the_file_store_in_a_read_only_folder_is_refused_with_its_name() {
     let refused = setup.run();
     let told = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(74), "{refused:?}");
-    assert!(told.contains("brokerlet.redb"), "{told}");
+    assert!(told.contains("brokerlet.db"), "{told}");
 }
 
 fn file(path: &str) -> String {
@@ -273,8 +273,8 @@ impl Project {
             ".env",
             ".git/config",
             "lib/.cache/x",
-            "brokerlet.redb",
-            "brokerlet.redb-journal",
+            "brokerlet.db",
+            "brokerlet.db-wal",
         ] {
             self.0.file(&at(name), "content\n");
         }
@@ -318,8 +318,8 @@ fn the_script_for_dist_takes_the_programs_of_the_catalog_along() {
         ".git",
         ".env",
         "lib/.cache",
-        "brokerlet.redb",
-        "brokerlet.redb-journal",
+        "brokerlet.db",
+        "brokerlet.db-wal",
     ] {
         assert!(!project.has(left), "{left}");
     }
@@ -410,7 +410,7 @@ fn the_service_unit_keeps_state_and_secrets_where_they_belong() {
     for wanted in [
         "DynamicUser=yes",
         "StateDirectory=brokerlet",
-        "Environment=BROKER_STORE=file:%S/brokerlet/brokerlet.redb",
+        "Environment=BROKER_STORE=file:%S/brokerlet/brokerlet.db",
         "LoadCredential=password:/etc/brokerlet/password",
         "Environment=BROKER_PASSWORD_FILE=%d/password",
         "Environment=BROKER_CATALOG=%d/catalog.json",

@@ -915,7 +915,7 @@ if [ "$(printf '%s' "$input" | jq .attempt)" = 1 ]; then
 fi
 echo '{"dashboard_url": "https://x.example.com"}'"#;
     let broker = shell(script, json!({ "async": true }))
-        .env("BROKER_STORE", "file:state.redb")
+        .env("BROKER_STORE", "file:state.db")
         .start();
     let target = instance("i-1");
     broker.put(&incomplete(&target), &provision()).expect(202);
@@ -924,7 +924,7 @@ echo '{"dashboard_url": "https://x.example.com"}'"#;
     let catalog = folder.path().join("catalog.json");
     let broker = Setup::in_folder(folder)
         .env("PATH", std::env::var_os("PATH").unwrap())
-        .env("BROKER_STORE", "file:state.redb")
+        .env("BROKER_STORE", "file:state.db")
         .env("BROKER_CATALOG", catalog)
         .start();
     // What the first broker started goes on: its program has to bear that.
@@ -962,7 +962,7 @@ if [ "$(printf '%s' "$input" | jq .attempt)" = 1 ]; then
 fi
 echo '{}'"#;
     let broker = shell(script, json!({ "async": true }))
-        .env("BROKER_STORE", "file:state.redb")
+        .env("BROKER_STORE", "file:state.db")
         .start();
     let target = instance("i-1");
     broker.put(&incomplete(&target), &provision()).expect(202);
@@ -974,7 +974,7 @@ echo '{}'"#;
     let catalog = folder.path().join("catalog.json");
     let broker = Setup::in_folder(folder)
         .env("PATH", std::env::var_os("PATH").unwrap())
-        .env("BROKER_STORE", "file:state.redb")
+        .env("BROKER_STORE", "file:state.db")
         .env("BROKER_CATALOG", catalog)
         .start();
     poll_until(&broker, &target, |answer| answer["state"] == "succeeded");
@@ -986,7 +986,7 @@ echo '{}'"#;
 fn no_program_outlives_a_broker_that_stops() {
     let script = "trap '' TERM; echo $$ >self; while :; do sleep 0.1; done";
     let broker = shell(script, json!({ "async": true }))
-        .env("BROKER_STORE", "file:state.redb")
+        .env("BROKER_STORE", "file:state.db")
         .start();
     broker
         .put(&incomplete(&instance("i-1")), &provision())

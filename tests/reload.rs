@@ -175,7 +175,7 @@ fn what_is_wrong_is_told_and_everything_stays_as_it_was() {
 
 #[test]
 fn a_plan_that_instances_have_cannot_vanish_but_can_be_retired() {
-    for store in ["memory", "file:state.redb"] {
+    for store in ["memory", "file:state.db"] {
         let broker = setup(&catalog(&["a", "b"]))
             .env("BROKER_STORE", store)
             .start();

@@ -41,7 +41,7 @@ mkdir dist
 if $with_programs; then
   # Links stay links: what they lead to outside of the folder is not taken.
   cp -RP "$folder"/* dist/
-  find dist -mindepth 1 \( -name '.*' -o -name '*.redb' -o -name '*.redb-*' \) -prune -exec rm -rf {} +
+  find dist -mindepth 1 \( -name '.*' -o -name brokerlet.db -o -name 'brokerlet.db-*' \) -prune -exec rm -rf {} +
   [ "$(basename "$catalog")" = catalog.json ] || rm -f "dist/$(basename "$catalog")"
 fi
 rm -rf dist/brokerlet dist/catalog.json dist/Procfile

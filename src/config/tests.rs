@@ -27,7 +27,7 @@ fn two_credentials_are_enough() {
     assert_eq!(
         config.store,
         StoreConfig::File {
-            path: "brokerlet.redb".into(),
+            path: "brokerlet.db".into(),
             cache: 1 << 20
         }
     );

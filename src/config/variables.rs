@@ -71,7 +71,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable(
         "BROKER_STORE",
-        "file:brokerlet.redb",
+        "file:brokerlet.db",
         "where the state is kept: file:PATH, or memory to try things out",
     ),
     variable(

@@ -5,8 +5,8 @@
 //! meet the same rule; no lock is held while an adapter works.
 
 pub mod contract;
-pub mod file;
 pub mod memory;
+pub mod sqlite;
 
 use std::fmt;
 
@@ -118,6 +118,6 @@ pub trait Store: Send + Sync {
     /// Leaves everything in order, when nothing more is asked of it. What was committed is durable without that.
     fn close(&self) {}
 
-    /// What and where, for the start line: `memory`, `file:brokerlet.redb`.
+    /// What and where, for the start line: `memory`, `file:brokerlet.db`.
     fn describe(&self) -> String;
 }

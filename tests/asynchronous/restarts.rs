@@ -3,7 +3,7 @@
 use super::*;
 
 use super::support::Folder;
-use brokerlet::store::file::File;
+use brokerlet::store::sqlite::Sqlite;
 
 /// After kill -9 the same operation goes on, as its next attempt.
 #[test]
@@ -120,8 +120,8 @@ fn an_operation_of_a_plan_that_has_left_the_catalog_fails() {
 #[test]
 fn operations_and_tombstones_survive_in_a_file() {
     let folder = Folder::new();
-    let path = folder.path().join("state.redb");
-    let open = || Box::new(File::open(&path, 1 << 20).unwrap());
+    let path = folder.path().join("state.db");
+    let open = || Box::new(Sqlite::open(&path, 1 << 20).unwrap());
     let fake = Fake::default();
     fake.set_async(&Kind::ALL);
     let broker = Api::on(open(), &fake);

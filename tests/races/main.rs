@@ -108,7 +108,7 @@ fn start() -> Broker {
     executable(&folder, "program", PROGRAM);
     Setup::in_folder(folder)
         .env("PATH", std::env::var_os("PATH").unwrap())
-        .env("BROKER_STORE", "file:state.redb")
+        .env("BROKER_STORE", "file:state.db")
         .catalog(&catalog())
         .start()
 }
