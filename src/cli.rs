@@ -1,10 +1,11 @@
-//! The commands: serve, `check`, `adapter-test`, `health`, `help`, `version`.
+//! The commands: serve, `check`, `adapter-test`, `state`, `health`, `help`, `version`.
 
 mod adapter_test;
 mod check;
 mod health;
 mod help;
 mod load;
+mod state;
 
 use crate::adapter::Kinds;
 use crate::memory;
@@ -42,6 +43,10 @@ pub fn main(kinds: Kinds) -> ExitCode {
             Ok(options) => adapter_test::run(&options, kinds),
             Err(complaint) => usage(&complaint),
         },
+        ["state", ref rest @ ..] => match state::Options::parse(rest) {
+            Ok(options) => state::run(&options),
+            Err(complaint) => usage(&complaint),
+        },
         ["health"] => health::run(None),
         ["health", url] => health::run(Some(url)),
         ["version" | "-V" | "--version"] => {
@@ -64,4 +69,10 @@ fn usage(complaint: &str) -> ExitCode {
 /// To standard output. A reader that has seen enough, as `head`, is no error.
 fn print(text: &str) {
     _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// `1 error`, `2 errors`.
+fn counted(count: usize, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
 }

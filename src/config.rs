@@ -128,28 +128,7 @@ impl Config {
             |text| Proxies::parse(text).ok(),
         );
         let tls = gate::tls_files(&mut reader);
-        let cache = reader.parsed(
-            "BROKER_CACHE",
-            1 << 20,
-            "a size of at least 64KiB, such as 1MiB",
-            |text| size(text).filter(|bytes| *bytes >= MIN_CACHE),
-        );
-        let store = reader.parsed(
-            "BROKER_STORE",
-            StoreConfig::File {
-                path: "brokerlet.db".into(),
-                cache,
-            },
-            "file:PATH or memory",
-            |text| match text.split_once(':') {
-                None if text == "memory" => Some(StoreConfig::Memory),
-                Some(("file", path)) if !path.is_empty() => Some(StoreConfig::File {
-                    path: path.into(),
-                    cache,
-                }),
-                _ => None,
-            },
-        );
+        let store = store(&mut reader);
         let log = reader.parsed(
             "BROKER_LOG",
             log::Format::Logfmt,
@@ -236,6 +215,43 @@ fn address(reader: &mut Reader<'_>) -> SocketAddr {
         text.parse().ok()
     });
     SocketAddr::new(ip, port)
+}
+
+/// Where a broker with this environment keeps its state: for whoever looks into it.
+pub fn state(environment: Environment<'_>) -> Result<StoreConfig, Vec<String>> {
+    let mut reader = Reader::new(environment);
+    let store = store(&mut reader);
+    if reader.errors.is_empty() {
+        Ok(store)
+    } else {
+        Err(reader.errors)
+    }
+}
+
+fn store(reader: &mut Reader<'_>) -> StoreConfig {
+    let cache = reader.parsed(
+        "BROKER_CACHE",
+        1 << 20,
+        "a size of at least 64KiB, such as 1MiB",
+        |text| size(text).filter(|bytes| *bytes >= MIN_CACHE),
+    );
+    let default = StoreConfig::File {
+        path: "brokerlet.db".into(),
+        cache,
+    };
+    reader.parsed(
+        "BROKER_STORE",
+        default,
+        "file:PATH or memory",
+        |text| match text.split_once(':') {
+            None if text == "memory" => Some(StoreConfig::Memory),
+            Some(("file", path)) if !path.is_empty() => Some(StoreConfig::File {
+                path: path.into(),
+                cache,
+            }),
+            _ => None,
+        },
+    )
 }
 
 /// The files that are read again while the broker serves, as far as they are named: catalog, secrets, and those of TLS.

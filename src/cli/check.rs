@@ -1,7 +1,7 @@
 //! `brokerlet check [FILE]...`: whether catalog files can be served, and how to register them.
 
 use super::load::{environment_of, examine, read, unreadable};
-use super::print;
+use super::{counted, print};
 use crate::adapter::Kinds;
 use crate::catalog::Service;
 use crate::catalog::file::decode;
@@ -132,11 +132,6 @@ fn read_input() -> Result<(String, SystemTime), String> {
     let read = std::io::stdin().lock().read_to_end(&mut bytes);
     read.map_err(|error| format!("cannot read standard input: {error}"))?;
     Ok((decode(bytes)?, SystemTime::now()))
-}
-
-fn counted(count: usize, what: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{s}")
 }
 
 /// The `cf` commands that register a catalog and use its first plan.

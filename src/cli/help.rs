@@ -14,6 +14,9 @@ Usage:
   brokerlet adapter-test FILE [--service NAME] [--plan NAME]
                          [--parameters JSON] [--update-parameters JSON] [--bind-parameters JSON]
                           make, use and delete instances of each plan, to see whether its adapter does what it must
+  brokerlet state COMMAND
+                          look into the state, export, import, back up and repair it: list, show, export, import,
+                          backup, check, compact, forget
   brokerlet health [URL]  ask a running broker whether it is healthy
   brokerlet help [COMMAND], --help, -h
                           print this help, or that of a command
@@ -22,7 +25,7 @@ Usage:
 ";
 
 /// The commands that have a help of their own.
-const COMMANDS: [(&str, &str); 3] = [
+const COMMANDS: [(&str, &str); 4] = [
     (
         "check",
         "\
@@ -57,6 +60,42 @@ repeats the call. It works on what the catalog names: do not name your productio
   --bind-parameters JSON    the same for cf bind-service -c
 
 Exit codes: 0 every call did what it must, 1 one did not or it was interrupted, 64 wrong arguments.
+",
+    ),
+    (
+        "state",
+        "\
+Usage:
+  brokerlet state list [--service X] [--plan X] [--organization X] [--space X]
+                       [--failed] [--in-progress] [--orphaned] [--json]
+  brokerlet state show ID [--credentials] [--json]
+  brokerlet state check [--json]
+  brokerlet state export [FILE]
+  brokerlet state backup FILE
+  brokerlet state import FILE
+  brokerlet state compact
+  brokerlet state forget ID [--yes]
+
+Looks into the file that BROKER_STORE or --store file:PATH names. list, show, check, export and backup go on beside a
+broker that runs; import, compact and forget need the file for themselves.
+
+  list     service instances in the order of their ids; --orphaned: those whose plan is not in the catalog. --service,
+           --plan, --organization and --space take an id, or a name where it is known
+  show     a service instance and its bindings; --credentials shows credentials, parameters and what adapters keep
+  check    the structure of the file, records that cannot be read, instances without a plan in the catalog, bindings
+           without an instance: a line for each fault
+  export   all records as lines of JSON, with all credentials: to a new file of mode 0600, or to standard output
+  backup   a copy of one moment to a new file, which is a store itself
+  import   such an export into a store without records: all of it or nothing
+  compact  gives back the space of what was deleted
+  forget   removes the records of an instance and its bindings and calls no adapter, after a person has cleaned up
+
+  --store file:PATH  where the state is [BROKER_STORE]
+  --catalog FILE     the catalog file, for names, --orphaned and check [BROKER_CATALOG]
+  --json             lines of JSON
+
+Exit codes: 0 done, 1 no such instance, faults, or a file that cannot be imported, 64 wrong arguments, 74 the state or a
+file cannot be used, 78 the environment or the catalog file is wrong.
 ",
     ),
     (

@@ -35,6 +35,13 @@ pub struct Sqlite {
     warnings: Vec<String>,
 }
 
+/// A record for [`Sqlite::fill`].
+pub struct Filling {
+    pub key: Key,
+    pub body: Vec<u8>,
+    pub open: bool,
+}
+
 /// How long a commit waits for another process that writes, such as `sqlite3`.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pages in the log after which they are taken over into the file.
@@ -97,10 +104,25 @@ impl Sqlite {
     }
 
     /// Shows every record to `visit` until that breaks off, all of one moment and without keeping them: the instances in the
-    /// order of their ids, then the bindings in that of theirs.
-    pub fn each(&self, visit: &mut dyn FnMut(Key, Record) -> ControlFlow<()>) -> Result<(), Error> {
+    /// order of their ids, then the bindings in that of theirs. With each comes whether it was put with `open`.
+    pub fn each(
+        &self,
+        visit: &mut dyn FnMut(Key, Record, bool) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         self.readers
             .read(&self.place, |connection| schema::each(connection, visit))
+    }
+
+    /// Puts records into a store that has none: all of them, or, where `next` ends with an error or the file cannot be
+    /// written, none.
+    pub fn fill<E: From<Error>>(
+        &self,
+        next: &mut dyn FnMut() -> Result<Option<Filling>, E>,
+    ) -> Result<(), E> {
+        match &self.writer {
+            Some(writer) => writer.fill(&self.place, next),
+            None => Err(self.place.error("was opened for reading only").into()),
+        }
     }
 
     /// What the operator should know about the file, found when it was opened: one line each, without a line end.

@@ -193,27 +193,38 @@ pub(super) fn open_operations(connection: &Connection) -> rusqlite::Result<Vec<K
 /// Every record, of one moment: instances first, each kind in the order of its keys.
 pub(super) fn each(
     connection: &Connection,
-    visit: &mut dyn FnMut(Key, Record) -> ControlFlow<()>,
+    visit: &mut dyn FnMut(Key, Record, bool) -> ControlFlow<()>,
 ) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
-    let mut statement =
-        transaction.prepare("SELECT id, revision, record FROM service_instances ORDER BY id")?;
+    let mut statement = transaction
+        .prepare("SELECT id, revision, record, open FROM service_instances ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if visit(Key::Instance(row.get(0)?), record(row, 1)?).is_break() {
+        let key = Key::Instance(row.get(0)?);
+        if visit(key, record(row, 1)?, row.get(3)?).is_break() {
             return Ok(());
         }
     }
     let mut statement = transaction.prepare(
-        "SELECT instance_id, id, revision, record FROM service_bindings ORDER BY instance_id, id",
+        "SELECT instance_id, id, revision, record, open FROM service_bindings ORDER BY instance_id, id",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if visit(Key::Binding(row.get(0)?, row.get(1)?), record(row, 2)?).is_break() {
+        let key = Key::Binding(row.get(0)?, row.get(1)?);
+        if visit(key, record(row, 2)?, row.get(4)?).is_break() {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// Whether there is no record.
+pub(super) fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row(
+        "SELECT NOT EXISTS (SELECT 1 FROM service_instances) AND NOT EXISTS (SELECT 1 FROM service_bindings)",
+        [],
+        |row| row.get(0),
+    )
 }
 
 /// Whether every record is of the revision that the changes expect.

@@ -476,7 +476,7 @@ fn records_are_shown_one_by_one_until_that_is_enough() {
         commit(&store, id);
     }
     let mut seen = Vec::new();
-    let shown = store.each(&mut |key, record| {
+    let shown = store.each(&mut |key, record, _| {
         seen.push((key, record.body));
         match seen.len() {
             2 => ControlFlow::Break(()),

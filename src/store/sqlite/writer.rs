@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::guard::Place;
-use super::{failed, schema};
+use super::{Filling, failed, schema};
 use crate::store::{Change, Error, Outcome, Revision};
 
 pub(super) struct Writer {
@@ -105,6 +105,48 @@ impl Writer {
             // Who waits for it is there.
             let _ = waiting.called.send(Call::Answer(answer));
         }
+    }
+
+    /// Puts records into a file that has none, in one transaction. What `next` gives is not kept in memory.
+    pub(super) fn fill<E: From<Error>>(
+        &self,
+        place: &Place,
+        next: &mut dyn FnMut() -> Result<Option<Filling>, E>,
+    ) -> Result<(), E> {
+        let mut ledger = lock(&self.ledger);
+        let Some(ledger) = &mut *ledger else {
+            return Err(place.error("closed").into());
+        };
+        let cannot = |error| failed(place, "cannot be written", &error);
+        let transaction = ledger
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(cannot)?;
+        if !schema::is_empty(&transaction).map_err(cannot)? {
+            return Err(place
+                .error("has records already; wanted a store without any")
+                .into());
+        }
+        let revision = Revision(ledger.next);
+        while let Some(Filling { key, body, open }) = next()? {
+            let change = Change::Put {
+                key,
+                revision: Revision::ABSENT,
+                body,
+                open,
+            };
+            if !schema::holds(&transaction, std::slice::from_ref(&change)).map_err(cannot)? {
+                return Err(place
+                    .error("a record came twice; nothing was written")
+                    .into());
+            }
+            schema::apply(&transaction, &change, revision).map_err(cannot)?;
+        }
+        let reserved = ledger.reserved.max(ledger.next + 1);
+        schema::reserve(&transaction, reserved).map_err(cannot)?;
+        transaction.commit().map_err(cannot)?;
+        (ledger.next, ledger.reserved) = (ledger.next + 1, reserved);
+        Ok(())
     }
 
     /// Takes the log over into the file, where no other process reads it.

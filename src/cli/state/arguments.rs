@@ -1,0 +1,169 @@
+//! The arguments of `brokerlet state`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// What the arguments say.
+pub(crate) struct Options {
+    pub store: Option<String>,
+    pub catalog: Option<PathBuf>,
+    pub json: bool,
+    pub(super) command: Command,
+}
+
+pub(super) enum Command {
+    List(Filters),
+    Show { id: String, credentials: bool },
+    Export(Option<PathBuf>),
+    Import(PathBuf),
+    Backup(PathBuf),
+    Check,
+    Compact,
+    Forget { id: String, yes: bool },
+}
+
+/// Which service instances to list: those that all of these are true of.
+#[derive(Default)]
+pub(super) struct Filters {
+    /// Id or name.
+    pub service: Option<String>,
+    pub plan: Option<String>,
+    pub organization: Option<String>,
+    pub space: Option<String>,
+    pub failed: bool,
+    pub in_progress: bool,
+    /// The plan is not in the catalog.
+    pub orphaned: bool,
+}
+
+/// Each command: its name, how many arguments it has at least and at most, and its own options.
+const COMMANDS: [(&str, usize, usize, &[&str]); 8] = [
+    (
+        "list",
+        0,
+        0,
+        &[
+            "--service",
+            "--plan",
+            "--organization",
+            "--space",
+            "--failed",
+            "--in-progress",
+            "--orphaned",
+            "--json",
+        ],
+    ),
+    ("show", 1, 1, &["--credentials", "--json"]),
+    ("export", 0, 1, &[]),
+    ("import", 1, 1, &[]),
+    ("backup", 1, 1, &[]),
+    ("check", 0, 0, &["--json"]),
+    ("compact", 0, 0, &[]),
+    ("forget", 1, 1, &["--yes"]),
+];
+/// Options of every command.
+const COMMON: [&str; 2] = ["--store", "--catalog"];
+/// Options that a value follows.
+const WITH_VALUE: [&str; 6] = [
+    "--store",
+    "--catalog",
+    "--service",
+    "--plan",
+    "--organization",
+    "--space",
+];
+
+impl Options {
+    /// The error is a complaint for the user.
+    pub fn parse(arguments: &[&str]) -> Result<Options, String> {
+        let wanted = || COMMANDS.map(|(name, ..)| name).join(", ");
+        let mut said: HashMap<&str, &str> = HashMap::new();
+        let mut words = Vec::new();
+        let mut left = arguments.iter();
+        let mut are_options = true;
+        while let Some(&argument) = left.next() {
+            if !are_options || !argument.starts_with("--") {
+                words.push(argument);
+            } else if argument == "--" {
+                are_options = false;
+            } else {
+                let (name, value) = match argument.split_once('=') {
+                    Some((name, value)) => (name, Some(value)),
+                    None => (argument, None),
+                };
+                let has_value = WITH_VALUE.contains(&name);
+                let value = match value {
+                    Some(_) if !has_value => return Err(format!("state: {name} takes no value")),
+                    None if has_value => left.next().copied(),
+                    value => value.or(Some("")),
+                };
+                let value =
+                    value.ok_or_else(|| format!("state: {name}: found nothing, wanted a value"))?;
+                if said.insert(name, value).is_some() {
+                    return Err(format!("state: {name}: found twice, wanted once"));
+                }
+            }
+        }
+        let [command, operands @ ..] = &words[..] else {
+            return Err(format!("state: wanted one of {}", wanted()));
+        };
+        let Some((name, least, most, own)) = COMMANDS.iter().find(|(name, ..)| name == command)
+        else {
+            return Err(format!(
+                "state: found {command:?}, wanted one of {}",
+                wanted()
+            ));
+        };
+        for option in said.keys() {
+            if !COMMON.contains(option) && !own.contains(option) {
+                return Err(format!("state {name}: unknown option {option}"));
+            }
+        }
+        if operands.len() < *least || operands.len() > *most {
+            let what = match (*name, operands.len() > *most) {
+                (_, true) => format!("found {:?}, wanted nothing more", operands[*most]),
+                ("show" | "forget", _) => "wanted the id of a service instance".to_owned(),
+                _ => "wanted the name of a file".to_owned(),
+            };
+            return Err(format!("state {name}: {what}"));
+        }
+        let has = |option: &str| said.contains_key(option);
+        let text = |option: &str| said.get(option).map(|value| (*value).to_owned());
+        let id = || {
+            operands
+                .first()
+                .map(|id| (*id).to_owned())
+                .unwrap_or_default()
+        };
+        let file = || operands.first().map(PathBuf::from);
+        Ok(Options {
+            store: text("--store"),
+            catalog: text("--catalog").map(PathBuf::from),
+            json: has("--json"),
+            command: match *name {
+                "list" => Command::List(Filters {
+                    service: text("--service"),
+                    plan: text("--plan"),
+                    organization: text("--organization"),
+                    space: text("--space"),
+                    failed: has("--failed"),
+                    in_progress: has("--in-progress"),
+                    orphaned: has("--orphaned"),
+                }),
+                "show" => Command::Show {
+                    id: id(),
+                    credentials: has("--credentials"),
+                },
+                "export" => Command::Export(file()),
+                "import" => Command::Import(file().unwrap_or_default()),
+                "backup" => Command::Backup(file().unwrap_or_default()),
+                "check" => Command::Check,
+                "compact" => Command::Compact,
+                _ => Command::Forget {
+                    id: id(),
+                    yes: has("--yes"),
+                },
+            },
+        })
+    }
+}

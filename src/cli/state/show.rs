@@ -1,0 +1,122 @@
+//! `brokerlet state show`: one service instance with its bindings.
+
+use super::names::Names;
+use super::records::{Found, Shown};
+use super::{Failed, print, printable};
+use crate::store::sqlite::Sqlite;
+use crate::store::{Key, Store as _};
+
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// What may be secret is shown only if that was asked for.
+pub(super) fn show(
+    store: &Sqlite,
+    catalog: Option<&Path>,
+    id: &str,
+    credentials: bool,
+    json: bool,
+) -> Result<(), Failed> {
+    let names = Names::load(catalog)?;
+    let key = Key::instance(id);
+    let found = store
+        .read(std::slice::from_ref(&key))?
+        .into_iter()
+        .next()
+        .flatten();
+    let Some(record) = found else {
+        return Err(Failed::No(format!(
+            "service instance {id:?}: not in the state"
+        )));
+    };
+    let instance = described(&key, &record.body, &names, credentials);
+    let bindings: Vec<Value> = store
+        .bindings(id)?
+        .into_iter()
+        .map(|(binding, record)| {
+            described(
+                &Key::binding(id, &binding),
+                &record.body,
+                &names,
+                credentials,
+            )
+        })
+        .collect();
+    if json {
+        let mut all = instance;
+        all["bindings"] = bindings.into();
+        print(&format!("{all}\n"));
+        return Ok(());
+    }
+    let mut text = String::new();
+    for (level, described) in
+        std::iter::once((0, &instance)).chain(bindings.iter().map(|binding| (1, binding)))
+    {
+        lines(&mut text, described, level);
+    }
+    if !credentials && text.contains("(hidden)") {
+        text.push_str(
+            "(hidden): credentials, parameters and what adapters keep; --credentials shows them\n",
+        );
+    }
+    print(&text);
+    Ok(())
+}
+
+/// What is known of a record, and the record itself.
+fn described(key: &Key, body: &[u8], names: &Names, credentials: bool) -> Value {
+    let described = |shown: Shown| {
+        let mut summary = shown.summary(key, names);
+        let record = if credentials {
+            shown.whole()
+        } else {
+            shown.hide()
+        };
+        summary.insert("record".to_owned(), record);
+        Value::Object(summary)
+    };
+    let (instance_id, binding_id) = super::records::ids(key);
+    let bare = |field: &str, text: String| {
+        let mut bare = json!({ "instance_id": instance_id });
+        if let Some(binding_id) = binding_id {
+            bare["binding_id"] = binding_id.into();
+        }
+        bare[field] = text.into();
+        bare
+    };
+    match Found::parse(body) {
+        Found::Record(shown) => described(shown),
+        Found::Tombstone(since) => bare("deleted", since),
+        Found::Unreadable(why) => bare("unreadable", why),
+    }
+}
+
+/// For people: a line for each field that they may want.
+fn lines(text: &mut String, described: &Value, level: usize) {
+    let indent = "  ".repeat(level);
+    for (field, value) in described.as_object().into_iter().flatten() {
+        if field == "record" {
+            continue;
+        }
+        let value = value.as_str().map_or_else(|| value.to_string(), printable);
+        _ = writeln!(text, "{indent}{field:18} {value}");
+    }
+    let record = &described["record"];
+    let kept = [
+        ("dashboard_url", "/dashboard_url"),
+        ("parameters", "/parameters"),
+        ("adapter state", "/state"),
+        ("credentials", "/answer/credentials"),
+        ("syslog_drain_url", "/answer/syslog_drain_url"),
+        ("route_service_url", "/answer/route_service_url"),
+        ("volume_mounts", "/answer/volume_mounts"),
+    ];
+    for (field, place) in kept {
+        if let Some(value) = record.pointer(place).filter(|value| !value.is_null()) {
+            let value = value.as_str().map_or_else(|| value.to_string(), printable);
+            _ = writeln!(text, "{indent}{field:18} {value}");
+        }
+    }
+    text.push('\n');
+}
