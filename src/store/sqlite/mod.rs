@@ -44,10 +44,11 @@ pub struct Filling {
 
 /// How long a commit waits for another process that writes, such as `sqlite3`.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Pages in the log after which they are taken over into the file.
-const CHECKPOINT_PAGES: u32 = 1000;
+/// Pages in the log after which they are taken over into the file: 16 MB. A page that many commits change is then written
+/// to the file once for all of them.
+const CHECKPOINT_PAGES: u32 = 4000;
 /// What the log is cut to, when readers had made it grow: a log of the usual length keeps its blocks, which is faster.
-const LOG_BYTES: u32 = 8 << 20;
+const LOG_BYTES: u32 = 20 << 20;
 
 impl Sqlite {
     /// Opens the file, or makes it, with access for its owner alone. No other broker can use it meanwhile.

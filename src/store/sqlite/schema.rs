@@ -16,12 +16,12 @@ pub(super) const APPLICATION: i32 = 0x6272_6B6C;
 /// released is not changed any more.
 const STEPS: &[&str] = &["
     CREATE TABLE service_instances (
-        id TEXT PRIMARY KEY, revision INTEGER NOT NULL, open INTEGER NOT NULL, record NOT NULL
-    ) WITHOUT ROWID;
+        id TEXT NOT NULL PRIMARY KEY, revision INTEGER NOT NULL, open INTEGER NOT NULL, record NOT NULL
+    );
     CREATE TABLE service_bindings (
-        instance_id TEXT, id TEXT, revision INTEGER NOT NULL, open INTEGER NOT NULL, record NOT NULL,
+        instance_id TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, open INTEGER NOT NULL, record NOT NULL,
         PRIMARY KEY (instance_id, id)
-    ) WITHOUT ROWID;
+    );
     CREATE INDEX open_instances ON service_instances (id) WHERE open;
     CREATE INDEX open_bindings ON service_bindings (instance_id, id) WHERE open;
 

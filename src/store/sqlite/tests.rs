@@ -420,7 +420,7 @@ fn the_views_show_whatever_is_in_the_records() {
     }
     let shown: Vec<String> = as_sqlite(&folder.file(), |reader| {
         let mut statement = reader
-            .prepare("SELECT instance_id || ' ' || ifnull(service_id || plan_id || state || created, '-') FROM instances")
+            .prepare("SELECT instance_id || ' ' || ifnull(service_id || plan_id || state || created, '-') FROM instances ORDER BY 1")
             .unwrap();
         let rows = statement.query_map([], |row| row.get(0)).unwrap();
         rows.map(Result::unwrap).collect()
