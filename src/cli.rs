@@ -4,13 +4,11 @@ mod adapter_test;
 mod check;
 mod health;
 mod help;
-mod load;
 mod state;
 
 use crate::adapter::Kinds;
 use crate::memory;
 use crate::serve;
-pub(crate) use load::load;
 
 use std::io::Write as _;
 use std::process::ExitCode;

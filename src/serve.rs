@@ -3,10 +3,10 @@
 mod reload;
 
 use crate::adapter::Kinds;
+use crate::adapter::load;
 use crate::broker::Broker;
 use crate::broker::plans::Plans;
 use crate::catalog::Service;
-use crate::cli;
 use crate::config::{self, Config, StoreConfig};
 use crate::http::dispatch::Dispatcher;
 use crate::http::gate::limits::Limits;
@@ -244,7 +244,7 @@ fn within_descriptors(mut limits: Limits) -> Limits {
 /// Reads the catalog file, and logs its warnings. The refusal has its errors.
 fn load_plans(path: Option<&Path>, kinds: &Kinds) -> Result<Plans, Refusal> {
     let environment = |name: &str| std::env::var(name).ok();
-    let (offered, findings) = cli::load(path, kinds, &environment);
+    let (offered, findings) = load::load(path, kinds, &environment);
     let file = path.map_or("the built-in catalog".into(), |path| {
         path.display().to_string()
     });

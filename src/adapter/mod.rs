@@ -1,6 +1,7 @@
 //! How a plan is fulfilled: the [`Adapter`] trait, and the kinds of adapter that a catalog file can name.
 
 pub mod exec;
+pub(crate) mod load;
 pub(crate) mod run;
 pub mod settings;
 mod shape;

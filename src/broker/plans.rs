@@ -1,13 +1,18 @@
 //! What can be asked for: the catalog together with how each of its plans is fulfilled.
 
-use super::body::Field;
-use super::error::Error;
+use super::protocol::body::Field;
+use super::protocol::caller::Names;
+use super::protocol::error::Error;
+use super::protocol::named;
+use super::protocol::subject::Subject;
 use crate::adapter::settings::Fulfilment;
 #[cfg(feature = "schemas")]
 use crate::catalog::schema::Validator;
 use crate::catalog::{Catalog, Plan, SchemaUse, Service, Unknown};
 #[cfg(feature = "schemas")]
 use crate::json::Object;
+use crate::log;
+use crate::store::Key;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,13 +29,6 @@ struct Entry {
     fulfilment: Fulfilment,
     #[cfg(feature = "schemas")]
     validators: Vec<(SchemaUse, Validator)>,
-}
-
-/// What a plan and its service offering are called, for the log.
-#[derive(Debug)]
-pub struct Names {
-    pub service: String,
-    pub plan: String,
 }
 
 /// One plan, found by its pair of ids.
@@ -119,6 +117,53 @@ impl Plans {
                  \"retired\": true to hide it from users."
             ))
         })
+    }
+
+    /// The plan whose adapter works on a record, if it is still in the catalog.
+    pub fn of(&self, subject: &Subject) -> Option<Offer<'_>> {
+        self.first(subject.service_id(), &subject.plan_ids())
+    }
+
+    fn first(&self, service_id: &str, plan_ids: &[&str]) -> Option<Offer<'_>> {
+        let mut plan_ids = plan_ids.iter();
+        plan_ids.find_map(|plan_id| self.lookup(service_id, plan_id).ok())
+    }
+
+    /// The plan whose adapter removes what was made for a record: the first of these that is still in the catalog. `None`
+    /// if none is, and there is nothing outside the broker to remove.
+    pub fn remover(
+        &self,
+        key: &Key,
+        service_id: &str,
+        plan_ids: &[&str],
+        effects: bool,
+    ) -> Result<Option<Offer<'_>>, Error> {
+        let offer = self.first(service_id, plan_ids);
+        if offer.is_none() && effects {
+            let plan_id = plan_ids.first().copied().unwrap_or_default();
+            return Err(Error::internal(
+                format!(
+                    "{} cannot be removed: its plan {plan_id:?} has left the broker's catalog, and with it the adapter \
+                     that can. The operator has to put the plan back into the catalog file.",
+                    named(key)
+                ),
+                "the plan has left the catalog",
+            ));
+        }
+        Ok(offer)
+    }
+
+    /// A line of the log about a record, with what its plan is called, if that is in the catalog.
+    pub fn line(&self, line: log::Entry, key: &Key, plan_id: &str) -> log::Entry {
+        let (instance_id, binding_id) = match key {
+            Key::Instance(id) => (id, None),
+            Key::Binding(instance_id, id) => (instance_id, Some(id)),
+        };
+        let names = self.names(plan_id);
+        line.with("instance_id", instance_id)
+            .with("binding_id", binding_id)
+            .with("service", names.map(|names| &names.service))
+            .with("plan", names.map(|names| &names.plan))
     }
 
     /// What the plan of this id is called, if it is (still) in the catalog.

@@ -10,9 +10,9 @@ mod life;
 mod screen;
 mod tape;
 
-use super::load::{Offered, load};
 use crate::adapter::Kinds;
 use crate::adapter::exec::Exec;
+use crate::adapter::load::{Offered, load};
 use crate::catalog::finding::Severity;
 use crate::json;
 use calls::Subject;

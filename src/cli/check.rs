@@ -1,8 +1,8 @@
 //! `brokerlet check [FILE]...`: whether catalog files can be served, and how to register them.
 
-use super::load::{environment_of, examine, read, unreadable};
 use super::{counted, print};
 use crate::adapter::Kinds;
+use crate::adapter::load::{environment_of, examine, read, unreadable};
 use crate::catalog::Service;
 use crate::catalog::file::decode;
 use crate::catalog::finding::Severity;

@@ -6,8 +6,7 @@ use super::target::{BasePath, Query, check_id, segments};
 use super::{Request, identity, version};
 use crate::adapter::{Identity, Origin};
 use crate::broker::error::Error;
-use crate::broker::plans::Names;
-use crate::broker::{Broker, Caller};
+use crate::broker::{Broker, Caller, Names};
 use crate::current::Current;
 use crate::log;
 

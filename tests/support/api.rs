@@ -93,7 +93,7 @@ impl Api {
         self.wait_for_threads();
     }
 
-    /// Waits until no thread of the workshop is left.
+    /// Waits until no thread of the queue is left.
     pub fn wait_for_threads(&self) {
         let end = Instant::now() + PATIENCE;
         while Arc::strong_count(&self.0) > 1 {

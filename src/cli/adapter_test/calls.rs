@@ -8,7 +8,7 @@ use crate::adapter::{
     Adapter, BindingCall, Bound, Failure, FailureKind, InstanceCall, Kind, Origin, Provisioned,
     Run, UpdateCall,
 };
-use crate::broker::instance::request::merged;
+use crate::broker::protocol::instance::record::merged;
 use crate::catalog::{Plan, Service};
 use crate::json::{Object, to_raw};
 

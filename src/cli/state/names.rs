@@ -1,8 +1,8 @@
 //! What the catalog calls the plans that records name by their ids.
 
 use super::Failed;
+use crate::adapter::load;
 use crate::catalog::file::{self, Loaded};
-use crate::cli::load;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use crate::http::auth::Credentials;
 use crate::store::memory::Memory;
 
 pub fn dispatcher() -> Dispatcher {
-    let (offered, _) = crate::cli::load(None, &Kinds::standard(), &|_| None);
+    let (offered, _) = crate::adapter::load::load(None, &Kinds::standard(), &|_| None);
     let (catalog, fulfilments) = offered.unwrap();
     let plans = Plans::new(catalog, fulfilments);
     let broker = Broker::new(plans, Box::new(Memory::new()));

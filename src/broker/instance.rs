@@ -1,0 +1,281 @@
+//! The endpoints for service instances: provision, fetch, update, deprovision, and their last operation.
+
+use super::endpoint::{Endpoint, absent, differs, gone, not_retrievable};
+use super::plans::Offer;
+use super::protocol::answer::Answer;
+use super::protocol::error::Error;
+use super::protocol::instance::record::Instance;
+use super::protocol::instance::request::{Changes, ProvisionRequest, UpdateRequest};
+use super::protocol::instance::verdict::{self, Deprovision, Fetch, Provision, Update};
+use super::protocol::operation::{self, Kind, Operation, Stamp};
+use super::protocol::subject::Subject;
+use super::state::Found;
+use crate::catalog::SchemaUse;
+use crate::store::{Key, Revision};
+
+use serde_json::value::RawValue;
+
+/// `PUT /v2/service_instances/:instance_id`. spec: Provisioning.
+pub fn provision(endpoint: &Endpoint<'_>, id: &str, body: &[u8]) -> Result<Answer, Error> {
+    let request = ProvisionRequest::parse(body)?;
+    let key = Key::instance(id);
+    endpoint.change(id, || {
+        let found = endpoint.state.instance(id)?;
+        let record = found.record.as_ref();
+        let answer = match verdict::judge_provision(record, &request) {
+            Provision::Create => create(endpoint, &key, &found, &request),
+            Provision::Replace(instance) => {
+                let offer = endpoint
+                    .plans
+                    .find_offered(&request.service_id, &request.plan_id)?;
+                endpoint.about(&offer);
+                let subject = Subject::Instance(instance.clone().into());
+                endpoint.check_replaceable(&key, &subject, Kind::Deprovision)?;
+                delete(endpoint, id, found.revision, instance)?;
+                Ok(None)
+            }
+            Provision::Accepted(instance) => accepted_again(endpoint, instance),
+            Provision::Exists(instance) => Answer::new(200, "exists", &instance.answer()).map(Some),
+            Provision::Differs(attribute) => Err(differs(&key, attribute)),
+            Provision::Busy(kind) => Err(operation::busy(&key, kind)),
+        };
+        endpoint.about_found(record.map(|found| &*found.plan_id));
+        answer
+    })
+}
+
+fn create(
+    endpoint: &Endpoint<'_>,
+    key: &Key,
+    found: &Found<Instance>,
+    request: &ProvisionRequest<'_>,
+) -> Result<Option<Answer>, Error> {
+    let offer = endpoint
+        .plans
+        .find_offered(&request.service_id, &request.plan_id)?;
+    endpoint.about(&offer);
+    offer.check_maintenance(request.maintenance_version.as_deref())?;
+    offer.check_parameters(SchemaUse::Provision, request.parameters)?;
+    let fulfilment = offer.fulfilment();
+    // If it comes to nothing, what failed before is still to be removed.
+    let failed = found.record.as_ref().map(|found| found.operation.clone());
+    let caller = endpoint.caller;
+    let operation = Operation::begin(Kind::Provision, Some(fulfilment), failed, caller)?;
+    let instance = request.instance(offer.plan, fulfilment, operation, caller.origin);
+    let effects = instance.effects;
+    let subject = Subject::Instance(instance.into());
+    endpoint.begin(key, found.revision, subject, effects, None)
+}
+
+/// `GET /v2/service_instances/:instance_id`. spec: Fetching a Service Instance. The ids are hints of the platform.
+pub fn fetch(
+    endpoint: &Endpoint<'_>,
+    id: &str,
+    service_id: Option<&str>,
+    plan_id: Option<&str>,
+) -> Result<Answer, Error> {
+    let key = Key::instance(id);
+    let found = endpoint.state.instance(id)?;
+    endpoint.about_found(found.record.as_ref().map(|found| &*found.plan_id));
+    let instance = match verdict::judge_fetch(found.record.as_ref()) {
+        Fetch::Absent => return Err(absent(&key)),
+        Fetch::Busy(kind) => return Err(operation::busy(&key, kind)),
+        Fetch::Found(instance) => instance,
+    };
+    if let Some(error) = verdict::mismatch(instance, service_id, plan_id) {
+        return Err(error);
+    }
+    let service = endpoint.plans.catalog().service(&instance.service_id);
+    if service.is_some_and(|service| service.instances_retrievable != Some(true)) {
+        return Err(not_retrievable(&key, "instances_retrievable"));
+    }
+    Answer::new(200, "fetched", &instance.fetched())
+}
+
+/// `GET /v2/service_instances/:instance_id/last_operation`. spec: Polling Last Operation for Service Instances.
+pub fn poll(
+    endpoint: &Endpoint<'_>,
+    id: &str,
+    service_id: Option<&str>,
+    plan_id: Option<&str>,
+    operation: Option<&str>,
+) -> Result<Answer, Error> {
+    let found = endpoint.state.instance(id)?;
+    endpoint.about_found(found.record.as_ref().map(|found| &*found.plan_id));
+    if let Some(instance) = &found.record
+        && let Some(error) = verdict::mismatch(instance, service_id, plan_id)
+    {
+        return Err(error);
+    }
+    let last = found.record.as_ref().map(|instance| &instance.operation);
+    endpoint.poll(&Key::instance(id), last, found.gone.as_ref(), operation)
+}
+
+/// `PATCH /v2/service_instances/:instance_id`. spec: Updating a Service Instance.
+pub fn update(endpoint: &Endpoint<'_>, id: &str, body: &[u8]) -> Result<Answer, Error> {
+    let request = UpdateRequest::parse(body)?;
+    let key = Key::instance(id);
+    endpoint.change(id, || {
+        let found = endpoint.state.instance(id)?;
+        let record = found.record.as_ref();
+        let answer = match verdict::judge_update(record, &request) {
+            Update::Absent => Err(absent(&key)),
+            Update::OtherService(wanted) => {
+                Err(verdict::other("service_id", &request.service_id, wanted))
+            }
+            Update::Busy(kind) => Err(operation::busy(&key, kind)),
+            Update::Unchanged(instance) => {
+                check_update(endpoint, instance, &request, Changes::NONE)?;
+                Answer::new(200, "unchanged", &instance.answer()).map(Some)
+            }
+            Update::Context(instance) => {
+                take_context(endpoint, id, found.revision, instance, &request)
+            }
+            Update::Change(instance, changes) => {
+                change(endpoint, id, found.revision, instance, &request, changes)
+            }
+            Update::Accepted(instance) => accepted_again(endpoint, instance),
+        };
+        endpoint.about_found(record.map(|found| &*found.plan_id));
+        answer
+    })
+}
+
+/// What the catalog says to an update. spec: Updating a Service Instance, 400 and 422.
+fn check_update<'e>(
+    endpoint: &'e Endpoint<'_>,
+    instance: &Instance,
+    request: &UpdateRequest<'_>,
+    changes: Changes,
+) -> Result<Offer<'e>, Error> {
+    let plans = &endpoint.plans;
+    let plan_id = request.plan_id.as_deref().unwrap_or(&instance.plan_id);
+    let offer = if plan_id == instance.plan_id {
+        plans.find_own(&instance.service_id, plan_id)?
+    } else {
+        plans.find_offered(&instance.service_id, plan_id)?
+    };
+    endpoint.about(&offer);
+    if changes.plan {
+        let (plan, updateable) = match plans.lookup(&instance.service_id, &instance.plan_id) {
+            Ok(current) => (&current.plan.name, current.plan.is_updateable()),
+            // The plan has left the catalog; what the service offering says holds for it.
+            Err(_) => (
+                &instance.plan_id,
+                offer.service.plan_updateable == Some(true),
+            ),
+        };
+        if !updateable {
+            return Err(Error::unsupported_update(
+                "PlanChangeNotSupported",
+                format!(
+                    "plan_id: instances of plan {plan:?} cannot change their plan; the plan is not plan_updateable."
+                ),
+            ));
+        }
+        if offer.fulfilment().kind != instance.adapter {
+            return Err(Error::unsupported_update(
+                "PlanChangeNotSupported",
+                format!(
+                    "plan_id: an instance cannot change from plan {plan:?} to plan {:?}: they are fulfilled in \
+                     different ways.",
+                    offer.plan.name
+                ),
+            ));
+        }
+    }
+    offer.check_maintenance(request.maintenance_version.as_deref())?;
+    if request.parameters.is_some() {
+        offer.check_parameters(SchemaUse::Update, request.parameters)?;
+    }
+    Ok(offer)
+}
+
+/// An update of the context alone. Platforms send theirs along with everything, so `allow_context_updates` decides only
+/// whether the adapter is told now. If not, the context is kept for its next call.
+fn take_context(
+    endpoint: &Endpoint<'_>,
+    id: &str,
+    revision: Revision,
+    before: &Instance,
+    request: &UpdateRequest<'_>,
+) -> Result<Option<Answer>, Error> {
+    let changes = Changes::CONTEXT_ONLY;
+    let offer = check_update(endpoint, before, request, changes)?;
+    if offer.service.allow_context_updates == Some(true) {
+        return change(endpoint, id, revision, before, request, changes);
+    }
+    let after = Instance {
+        context: request.context.map(RawValue::to_owned),
+        updated: Some(Stamp::now(endpoint.caller.origin)),
+        ..before.clone()
+    };
+    match endpoint.state.write_instance(id, revision, &after)? {
+        Some(_) => Answer::new(200, "unchanged", &after.answer()).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn change(
+    endpoint: &Endpoint<'_>,
+    id: &str,
+    revision: Revision,
+    before: &Instance,
+    request: &UpdateRequest<'_>,
+    changes: Changes,
+) -> Result<Option<Answer>, Error> {
+    let offer = check_update(endpoint, before, request, changes)?;
+    let fulfilment = offer.fulfilment();
+    let last = Some(before.operation.clone());
+    let operation = Operation::begin(Kind::Update, Some(fulfilment), last, endpoint.caller)?;
+    let instance = Instance {
+        update: Some(Box::new(request.pending())),
+        ..before.during(operation)
+    };
+    let effects = fulfilment.adapter.has_effects();
+    let subject = Subject::Instance(instance.into());
+    endpoint.begin(&Key::instance(id), revision, subject, effects, None)
+}
+
+/// `DELETE /v2/service_instances/:instance_id`. spec: Deprovisioning. Bindings that are left are removed first: the
+/// platform is the source of truth, and it wants the instance gone.
+pub fn deprovision(
+    endpoint: &Endpoint<'_>,
+    id: &str,
+    service_id: &str,
+    plan_id: &str,
+) -> Result<Answer, Error> {
+    let key = Key::instance(id);
+    endpoint.change(id, || {
+        let found = endpoint.state.instance(id)?;
+        let record = found.record.as_ref();
+        let answer = match verdict::judge_deprovision(record, service_id, plan_id) {
+            Deprovision::Gone => Err(gone(&key)),
+            Deprovision::Mismatch(error) => Err(error),
+            Deprovision::Busy(kind) => Err(operation::busy(&key, kind)),
+            Deprovision::Accepted(instance) => accepted_again(endpoint, instance),
+            Deprovision::Delete(instance) => delete(endpoint, id, found.revision, instance),
+        };
+        endpoint.about_found(record.map(|found| &*found.plan_id));
+        answer
+    })
+}
+
+fn delete(
+    endpoint: &Endpoint<'_>,
+    id: &str,
+    revision: Revision,
+    instance: &Instance,
+) -> Result<Option<Answer>, Error> {
+    let key = Key::instance(id);
+    let bindings = endpoint.state.idle_bindings(id)?;
+    let effects = instance.effects || bindings.iter().any(|binding| binding.record.effects);
+    let found = Subject::Instance(instance.clone().into());
+    let operation = endpoint.removal(&key, Kind::Deprovision, &found)?;
+    let subject = Subject::Instance(instance.during(operation).into());
+    endpoint.begin(&key, revision, subject, effects, None)
+}
+
+fn accepted_again(endpoint: &Endpoint<'_>, instance: &Instance) -> Result<Option<Answer>, Error> {
+    endpoint.accepted_again(&Subject::Instance(instance.clone().into()))
+}

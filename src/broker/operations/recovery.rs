@@ -1,0 +1,184 @@
+//! What a crash has cut off. Asynchronous operations go on: the platform polls for their end. To a synchronous request
+//! the platform got no answer, so what may have been made is taken back, and what was to be removed is removed.
+
+use super::Operations;
+use super::attempt::Attempt;
+use crate::broker::protocol::error::Error;
+use crate::broker::protocol::operation::{self, Kind};
+use crate::broker::protocol::subject::{AttemptError, Ending, Subject, Success};
+use crate::log;
+use crate::store::{self, Key};
+
+use std::time::{Duration, Instant};
+
+/// How long settling may take: at the start for all, since a platform waits for that a minute at most; later for what a
+/// request meets, before it goes on.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Bindings first: an instance is deprovisioned only when nothing is in progress on its bindings.
+fn sort(keys: &mut [Key]) {
+    keys.sort_by_key(|key| matches!(key, Key::Instance(_)));
+}
+
+/// What was open when the broker stopped.
+enum Open {
+    /// Nothing, after all.
+    Closed,
+    /// An asynchronous operation.
+    Resumable(Subject),
+    /// It was settled now: taken back, or brought to its end. Of this plan.
+    Settled(Kind, String),
+}
+
+impl Operations {
+    /// Settles every synchronous operation that was in progress when the broker stopped, and resumes the asynchronous
+    /// ones, in the order in which they came. To be called before the first request. What cannot be settled now is
+    /// logged, and tried again when a request comes about it.
+    pub fn recover(&self) -> Result<(), store::Error> {
+        let end = Instant::now() + LIMIT;
+        let mut keys = self.state.open_operations()?;
+        sort(&mut keys);
+        let (mut tombstones, mut resumable) = (Vec::new(), Vec::new());
+        for key in keys {
+            let opened = match self.state.tombstone(&key) {
+                Ok(Some((revision, tombstone))) => {
+                    tombstones.push((key, revision, tombstone));
+                    continue;
+                }
+                Ok(None) => self.recover_one(&key, end),
+                Err(error) => Err(error),
+            };
+            match opened {
+                Ok(Some(subject)) => {
+                    let underway = subject.operation().underway.as_ref();
+                    let at = underway.map(|underway| underway.requested.at);
+                    resumable.push((at, key));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    log::error("recovery_failed")
+                        .with("record", &format!("{key:?}"))
+                        .with("error", error.for_log())
+                        .with("detail", error.detail.as_ref())
+                        .send();
+                    self.state.mark_unwritten(key);
+                }
+            }
+        }
+        self.state.remember_tombstones(tombstones);
+        resumable.sort();
+        if !resumable.is_empty() {
+            log::warn("operations_resumed")
+                .with("count", resumable.len())
+                .send();
+        }
+        for (_, key) in resumable {
+            match self.state.subject(&key) {
+                Ok(Some((_, subject))) => self.submit(&key, &subject, true),
+                // Nobody else is at it yet, so it is there; what cannot be read is tried again with the next request.
+                _ => self.state.mark_unwritten(key),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back, or ends, operations about an instance whose outcome could not be written when it was there. `since` is
+    /// when the request came.
+    pub fn settle(&self, instance_id: &str, since: Instant) -> Result<(), Error> {
+        let mut keys = self.state.unwritten_of(instance_id);
+        sort(&mut keys);
+        for key in keys {
+            // Whoever takes the key settles it; others meet the record, still in progress.
+            if self.state.take_unwritten(&key) {
+                let resumable = self.recover_one(&key, since + LIMIT).inspect_err(|_| {
+                    self.state.mark_unwritten(key.clone());
+                })?;
+                if let Some(subject) = resumable {
+                    self.submit(&key, &subject, true);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Settles one operation, if it is still in progress. An asynchronous one is returned, to be resumed.
+    fn recover_one(&self, key: &Key, end: Instant) -> Result<Option<Subject>, Error> {
+        match self.open(key, end)? {
+            Open::Closed => Ok(None),
+            Open::Resumable(subject) => Ok(Some(subject)),
+            Open::Settled(kind, plan_id) => {
+                let line = log::warn("operation_recovered")
+                    .with("record", &format!("{key:?}"))
+                    .with("interrupted", kind.participle());
+                self.plans.get().line(line, key, &plan_id).send();
+                Ok(None)
+            }
+        }
+    }
+
+    fn open(&self, key: &Key, end: Instant) -> Result<Open, Error> {
+        let Some((revision, subject)) = self.state.subject(key)? else {
+            return self.forget_orphan(key);
+        };
+        let operation = subject.operation();
+        if !operation.in_progress() {
+            return Ok(Open::Closed);
+        }
+        if operation.asynchronous {
+            return Ok(Open::Resumable(subject));
+        }
+        let kind = operation.kind;
+        let outcome = match kind {
+            // Nobody knows how far it came; the same update may be sent again.
+            Kind::Update => Err(AttemptError::half_way(Error::new(
+                500,
+                "The service broker was stopped during the update. Try again.",
+            ))),
+            _ => {
+                self.take_back(key, &subject, end)
+                    .map_err(|failed| failed.error)?;
+                Ok(Success::Removed)
+            }
+        };
+        self.state
+            .conclude(key, revision, &subject.ending(outcome))?;
+        Ok(Open::Settled(kind, subject.plan_ids()[0].to_owned()))
+    }
+
+    /// Removes what the operation was to remove, or may have made.
+    fn take_back(&self, key: &Key, subject: &Subject, end: Instant) -> Result<(), AttemptError> {
+        let late = || {
+            AttemptError::half_way(Error::new(
+                503,
+                "What was interrupted before could not be settled in time. Try again later.",
+            ))
+        };
+        if Instant::now() >= end {
+            return Err(late());
+        }
+        let id = operation::new_id().map_err(AttemptError::half_way)?;
+        let claim = self.queue.claim(key, &id, end).ok_or_else(late)?;
+        let plans = self.plans.get();
+        claim.run(1, end, |run| {
+            let attempt = Attempt {
+                plans: &plans,
+                state: &self.state,
+                run,
+            };
+            attempt.take_back(key, subject)
+        })
+    }
+
+    /// A binding that is in progress though its instance is gone: nothing is left of it outside.
+    fn forget_orphan(&self, key: &Key) -> Result<Open, Error> {
+        let Key::Binding(instance_id, id) = key else {
+            return Ok(Open::Closed);
+        };
+        let found = self.state.binding(instance_id, id)?.1;
+        let Some(binding) = found.record else {
+            return Ok(Open::Closed);
+        };
+        self.state.conclude(key, found.revision, &Ending::Nothing)?;
+        Ok(Open::Settled(binding.operation.kind, binding.plan_id))
+    }
+}

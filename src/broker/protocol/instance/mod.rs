@@ -1,0 +1,5 @@
+//! Service instances: records, requests and verdicts.
+
+pub mod record;
+pub mod request;
+pub mod verdict;

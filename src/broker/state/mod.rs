@@ -1,0 +1,306 @@
+//! Records in the store: typed reads, commits, tombstones, and what could not be written.
+
+mod found;
+pub mod missing;
+mod tombstones;
+
+use super::protocol::binding::record::Binding;
+use super::protocol::error::Error;
+use super::protocol::instance::record::Instance;
+use super::protocol::operation;
+use super::protocol::subject::{Ending, Subject};
+use super::protocol::tombstone::Tombstone;
+use crate::log;
+use crate::store::{self, Change, Key, Outcome, Revision, Store};
+pub use found::Found;
+use found::put;
+use tombstones::{Kept, Tombstones};
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+/// How often a decision is made anew because somebody else was faster, before the request is refused.
+const MAX_DECISIONS: usize = 100;
+
+/// What the broker knows, as it is in the store.
+pub struct State {
+    store: Box<dyn Store>,
+    /// Records whose operation has ended, but whose outcome could not be written.
+    unwritten: Mutex<HashSet<Key>>,
+    tombstones: Tombstones,
+}
+
+/// A binding that no operation is in progress on.
+pub struct IdleBinding {
+    pub id: String,
+    pub revision: Revision,
+    pub record: Binding,
+}
+
+impl State {
+    pub fn new(store: Box<dyn Store>) -> State {
+        State {
+            store,
+            unwritten: Mutex::default(),
+            tombstones: Tombstones::default(),
+        }
+    }
+
+    /// Whether the store can be read.
+    pub fn check(&self) -> Result<(), store::Error> {
+        self.store.read(&[Key::instance("")]).map(|_| ())
+    }
+
+    /// Leaves the store in order.
+    pub fn close(&self) {
+        self.store.close();
+    }
+
+    pub fn instance(&self, id: &str) -> Result<Found<Instance>, Error> {
+        let mut records = self.store.read(&[Key::instance(id)])?.into_iter();
+        Found::new(records.next().flatten())
+    }
+
+    /// An instance and one of its bindings, of one moment.
+    pub fn binding(
+        &self,
+        instance_id: &str,
+        id: &str,
+    ) -> Result<(Found<Instance>, Found<Binding>), Error> {
+        let keys = [Key::instance(instance_id), Key::binding(instance_id, id)];
+        let mut records = self.store.read(&keys)?.into_iter();
+        Ok((
+            Found::new(records.next().flatten())?,
+            Found::new(records.next().flatten())?,
+        ))
+    }
+
+    /// A record and what must be known with it; `None` if there is none, or only a binding whose instance is gone.
+    pub fn subject(&self, key: &Key) -> Result<Option<(Revision, Subject)>, Error> {
+        match key {
+            Key::Instance(id) => {
+                let found = self.instance(id)?;
+                let subject = found
+                    .record
+                    .map(|instance| Subject::Instance(instance.into()));
+                Ok(subject.map(|subject| (found.revision, subject)))
+            }
+            Key::Binding(instance_id, id) => {
+                let (instance, found) = self.binding(instance_id, id)?;
+                let records = instance.record.zip(found.record);
+                let subject = records
+                    .map(|(instance, binding)| Subject::Binding(instance.into(), binding.into()));
+                Ok(subject.map(|subject| (found.revision, subject)))
+            }
+        }
+    }
+
+    /// The bindings of an instance, or 422 if an operation is in progress on one of them.
+    pub fn idle_bindings(&self, instance_id: &str) -> Result<Vec<IdleBinding>, Error> {
+        let mut bindings = Vec::new();
+        for (id, found) in self.store.bindings(instance_id)? {
+            let revision = found.revision;
+            let Some(record) = Found::<Binding>::new(Some(found))?.record else {
+                continue;
+            };
+            if record.operation.in_progress() {
+                let key = Key::binding(instance_id, &id);
+                return Err(operation::busy(&key, record.operation.kind));
+            }
+            bindings.push(IdleBinding {
+                id,
+                revision,
+                record,
+            });
+        }
+        Ok(bindings)
+    }
+
+    /// The keys of the records with an operation in progress, and of tombstones.
+    pub fn open_operations(&self) -> Result<Vec<Key>, store::Error> {
+        self.store.open_operations()
+    }
+
+    /// What is left of a record that is no more, if anything is.
+    pub fn tombstone(&self, key: &Key) -> Result<Option<(Revision, Tombstone)>, Error> {
+        let mut records = self.store.read(std::slice::from_ref(key))?.into_iter();
+        let record = records.next().flatten();
+        Ok(record.and_then(|record| {
+            let tombstone = serde_json::from_slice(&record.body).ok()?;
+            Some((record.revision, tombstone))
+        }))
+    }
+
+    /// Makes a decision again until nobody else was faster: `decision` returns `None` after a conflict.
+    pub fn decide<T>(
+        &self,
+        mut decision: impl FnMut() -> Result<Option<T>, Error>,
+    ) -> Result<T, Error> {
+        for _ in 0..MAX_DECISIONS {
+            if let Some(result) = decision()? {
+                return Ok(result);
+            }
+        }
+        Err(Error::concurrency(
+            "Too many requests change the same service instance at the same time. Try again.",
+        ))
+    }
+
+    /// `None` if somebody else was faster.
+    fn commit(&self, changes: Vec<Change>) -> Result<Option<Revision>, Error> {
+        Ok(match self.store.commit(changes)? {
+            Outcome::Committed(revision) => Some(revision),
+            Outcome::Conflict => None,
+        })
+    }
+
+    /// Writes a record that no operation is in progress on. `None` if somebody else was faster.
+    pub fn write_instance(
+        &self,
+        id: &str,
+        revision: Revision,
+        instance: &Instance,
+    ) -> Result<Option<Revision>, Error> {
+        self.commit(vec![put(Key::instance(id), revision, instance, false)?])
+    }
+
+    /// Writes a record with its operation in progress. `expected` is what the commit is held to beside. `None` if somebody
+    /// else was faster.
+    pub fn write_subject(
+        &self,
+        key: &Key,
+        revision: Revision,
+        subject: &Subject,
+        expected: Option<Change>,
+    ) -> Result<Option<Revision>, Error> {
+        let change = match subject {
+            Subject::Instance(instance) => put(key.clone(), revision, instance, true)?,
+            Subject::Binding(_, binding) => put(key.clone(), revision, binding, true)?,
+        };
+        self.commit([change].into_iter().chain(expected).collect())
+    }
+
+    /// Writes how an operation has ended. `None` if somebody else was faster.
+    pub fn write_ending(
+        &self,
+        key: &Key,
+        revision: Revision,
+        ending: &Ending,
+        expected: Option<Change>,
+    ) -> Result<Option<Revision>, Error> {
+        let now = SystemTime::now();
+        let mut changes = changes(key, revision, ending, now)?;
+        changes.extend(expected);
+        let committed = self.commit(changes)?;
+        if let (Ending::Tombstone(_), Some(revision)) = (ending, committed) {
+            self.tombstones.add(key.clone(), revision, now);
+            self.forget_old_tombstones(now);
+        }
+        Ok(committed)
+    }
+
+    /// Writes how an operation has ended whose record nobody else may touch while it is in progress. If that cannot be
+    /// written, the record is settled before the next request about it.
+    pub fn conclude(&self, key: &Key, revision: Revision, ending: &Ending) -> Result<(), Error> {
+        let error = match self.write_ending(key, revision, ending, None) {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => lost(key),
+            Err(error) => Error {
+                description: "The service broker could not write down what became of this request, and settles that before \
+                              it answers the next one about it. Try again later; the operator finds the cause in the \
+                              broker's log."
+                    .into(),
+                ..error
+            },
+        };
+        self.mark_unwritten(key.clone());
+        Err(error)
+    }
+
+    /// `None` if somebody else was faster.
+    pub fn delete(&self, key: Key, revision: Revision) -> Result<Option<Revision>, Error> {
+        self.commit(vec![Change::Delete { key, revision }])
+    }
+
+    /// Remembers tombstones that were found at the start, and forgets those that have had their time.
+    pub fn remember_tombstones(&self, found: Vec<(Key, Revision, Tombstone)>) {
+        self.tombstones.fill(found);
+        self.forget_old_tombstones(SystemTime::now());
+    }
+
+    fn forget_old_tombstones(&self, now: SystemTime) {
+        while let Some(Kept { key, revision, .. }) = self.tombstones.take_old(now) {
+            // A conflict means that there is a new record in its place.
+            if let Err(error) = self.store.commit(vec![Change::Delete { key, revision }]) {
+                // It is found again at the next start.
+                log::warn("tombstone").with("error", &error.message).send();
+                return;
+            }
+        }
+    }
+
+    /// The outcome of this record's operation could not be written.
+    pub fn mark_unwritten(&self, key: Key) {
+        self.unwritten().insert(key);
+    }
+
+    /// Records of an instance whose outcome could not be written.
+    pub fn unwritten_of(&self, instance_id: &str) -> Vec<Key> {
+        let of_instance = |key: &&Key| match key {
+            Key::Instance(id) | Key::Binding(id, _) => id == instance_id,
+        };
+        let unwritten = self.unwritten();
+        unwritten.iter().filter(of_instance).cloned().collect()
+    }
+
+    /// Whether the outcome of this record's operation is still to be written. Whoever asks has to write it; nobody else is
+    /// told so.
+    pub fn take_unwritten(&self, key: &Key) -> bool {
+        self.unwritten().remove(key)
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, HashSet<Key>> {
+        self.unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The changes that write an ending. With an instance, its bindings go, and what is remembered of them.
+fn changes(
+    key: &Key,
+    revision: Revision,
+    ending: &Ending,
+    now: SystemTime,
+) -> Result<Vec<Change>, Error> {
+    let key = key.clone();
+    let bindings = match (&key, ending) {
+        (Key::Instance(instance), Ending::Nothing | Ending::Tombstone(_)) => {
+            Some(Change::DeleteBindings {
+                instance: instance.clone(),
+            })
+        }
+        _ => None,
+    };
+    let change = match ending {
+        Ending::Instance(instance) => put(key, revision, instance, false)?,
+        Ending::Binding(binding) => put(key, revision, binding, false)?,
+        Ending::Tombstone(operation) => {
+            put(key, revision, &Tombstone::new(operation.clone(), now), true)?
+        }
+        Ending::Nothing => Change::Delete { key, revision },
+    };
+    Ok([change].into_iter().chain(bindings).collect())
+}
+
+/// 500: a record changed though its operation was in progress.
+pub fn lost(key: &Key) -> Error {
+    Error::internal(
+        "The service broker lost track of this operation; the operator finds the cause in the broker's log.",
+        format!("the record of {key:?} changed during its own operation"),
+    )
+}
+
+#[cfg(test)]
+mod tests;
