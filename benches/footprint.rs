@@ -1,5 +1,5 @@
-//! How much disk, memory and time the broker takes, measured on the static binary that README tells to deploy: built
-//! here by README's own command, started as a platform starts it.
+//! How much disk, memory and time the broker takes, measured on the static binary that docs/operating.md tells to deploy: built
+//! here by its own command, started as a platform starts it.
 //!
 //! ```text
 //! cargo bench --bench footprint                                 # a few minutes, 900 MB of disk
@@ -208,15 +208,15 @@ impl Bench {
     }
 }
 
-/// Builds as README says. Where cargo puts it, beside this bench's own profile.
+/// Builds as docs/operating.md says. Where cargo puts it, beside this bench's own profile.
 fn static_binary() -> Fallible<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operating.md");
     let command = format!(
         "RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target {TARGET}"
     );
-    if !fs::read_to_string(readme)?.contains(&command) {
-        return Err(format!("{readme} has another command than {command}").into());
+    if !fs::read_to_string(page)?.contains(&command) {
+        return Err(format!("{page} has another command than {command}").into());
     }
     println!("{command}");
     let built = Command::new("sh")

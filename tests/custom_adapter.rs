@@ -1,4 +1,4 @@
-//! The example of a broker with an adapter of its own: runs, and is as short as README says.
+//! The example of a broker with an adapter of its own: runs, and is as short as docs/tutorial.md says.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! What README says about running brokerlet holds: the static binary needs nothing beside it, and the files for
+//! What docs/operating.md says about running brokerlet holds: the static binary needs nothing beside it, and the files for
 //! Cloud Foundry, systemd and containers agree with the program.
 #![cfg(target_os = "linux")]
 
@@ -66,7 +66,7 @@ fn host() -> String {
     host.unwrap().to_owned()
 }
 
-/// Builds as README says, but for the profile: what is linked in is the same. Once for all tests.
+/// Builds as docs/operating.md says, but for the profile: what is linked in is the same. Once for all tests.
 fn static_binary() -> &'static Path {
     static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("static");
@@ -392,7 +392,11 @@ fn every_variable_in_the_files_for_operators_exists() {
         "examples/cloudfoundry/dist.sh",
         "examples/systemd/brokerlet.service",
         "examples/docker/Dockerfile",
+        "examples/kubernetes/brokerlet.yaml",
         "README.md",
+        "docs/operating.md",
+        "docs/tutorial.md",
+        "docs/security.md",
     ] {
         let text = file(path);
         let is_of_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';

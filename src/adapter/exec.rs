@@ -1,6 +1,6 @@
 //! Plans that a program fulfils: any executable that reads one JSON document and prints JSON lines.
 //!
-//! README has the program's side of it, in the chapter "The adapter `exec`".
+//! docs/exec.md has the program's side of it.
 
 mod document;
 pub mod mask;

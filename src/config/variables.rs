@@ -1,6 +1,6 @@
 //! The table of the variables.
 
-/// One environment variable, as `--help` and README show it.
+/// One environment variable, as `--help` and docs/configuration.md show it.
 pub struct Variable {
     pub name: &'static str,
     pub default: &'static str,

@@ -1,11 +1,13 @@
-//! README is true: its walk-through is run against the real binary, its table is the program's, its catalogs pass.
+//! README and docs/ are true: their commands are run against the real binary, their tables are the program's, their catalogs
+//! pass, and what they name in the source is there.
 
 mod support;
 
 use brokerlet::config::VARIABLES;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use support::{
@@ -13,6 +15,28 @@ use support::{
 };
 
 const README: &str = include_str!("../README.md");
+const TUTORIAL: &str = include_str!("../docs/tutorial.md");
+const CONFIGURATION: &str = include_str!("../docs/configuration.md");
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every page for people, with its path from the top.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut pages = Vec::new();
+    for folder in ["", "docs", "examples"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let text = fs::read_to_string(&path).unwrap();
+                pages.push((path.strip_prefix(root()).unwrap().to_owned(), text));
+            }
+        }
+    }
+    assert!(pages.len() > 10);
+    pages
+}
 
 /// A fenced block: its language, its text, and whether it follows the block before it directly.
 struct Block<'t> {
@@ -47,13 +71,13 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
 fn chapter<'t>(text: &'t str, heading: &str) -> &'t str {
     let (_, rest) = text
         .split_once(&format!("\n{heading}\n"))
-        .unwrap_or_else(|| panic!("README has no chapter {heading:?}"));
+        .unwrap_or_else(|| panic!("there is no chapter {heading:?}"));
     let level = heading.split_inclusive(' ').next().unwrap();
     let next = format!("\n{level}");
     rest.split_once(&next).map_or(rest, |(chapter, _)| chapter)
 }
 
-/// One call of the walk-through and the answer that README promises.
+/// One call of the tutorial and the answer that it promises.
 #[derive(Debug)]
 struct Call<'t> {
     curl: &'t str,
@@ -115,13 +139,13 @@ fn calls(text: &str) -> Vec<Call<'_>> {
                 "an answer without a call: {}",
                 block.text
             ),
-            other => panic!("the walk-through has a block of {other:?}"),
+            other => panic!("the chapter has a block of {other:?}"),
         }
     }
     calls
 }
 
-/// Runs a call as it stands in README, but for the address.
+/// Runs a call as it stands there, but for the address.
 fn run(call: &Call<'_>, broker: &Broker) -> Answer {
     let placeholder = "http://localhost:5000/";
     assert!(call.curl.contains(placeholder), "{}", call.curl);
@@ -143,12 +167,12 @@ fn run(call: &Call<'_>, broker: &Broker) -> Answer {
 }
 
 #[test]
-fn the_walk_through_is_what_happens() {
+fn what_a_platform_asks_is_answered_so() {
     if !needs::has(&["curl"]) {
         return;
     }
     let broker = Setup::new().env("BROKER_STORE", "memory").start();
-    for call in calls(chapter(README, "## Walk-through")) {
+    for call in calls(chapter(TUTORIAL, "## What a platform asks")) {
         let found = run(&call, &broker);
         let wanted = &call.answer;
         assert_eq!(found.status, wanted.status, "{}{found:#?}", call.curl);
@@ -164,8 +188,8 @@ fn the_walk_through_is_what_happens() {
 }
 
 #[test]
-fn the_walk_through_has_every_chapter_of_the_tutorial() {
-    let walk_through = chapter(README, "## Walk-through");
+fn what_a_platform_asks_has_every_chapter_of_the_first_broker() {
+    let walk_through = chapter(TUTORIAL, "## What a platform asks");
     let chapters: Vec<&str> = walk_through
         .lines()
         .filter(|line| line.starts_with("### "))
@@ -179,12 +203,12 @@ fn the_walk_through_has_every_chapter_of_the_tutorial() {
         ("/v2/catalog", "", 200),
         ("/v2/service_instances/i-1", "-X PUT", 201),
         ("/v2/service_instances/i-1", "-X PATCH", 200),
-        ("/service_bindings/b-1", "-X PUT", 201),
-        ("/service_bindings/b-1?", "-X DELETE", 200),
-        ("/v2/service_instances/i-1?", "-X DELETE", 200),
         ("/v2/catalog", "", 400),
         ("/v2/catalog", "X-Broker-API-Version: 2.9", 412),
         ("/v2/catalog", "alex:wrong", 401),
+        ("/service_bindings/b-1", "-X PUT", 201),
+        ("/service_bindings/b-1?", "-X DELETE", 200),
+        ("/v2/service_instances/i-1?", "-X DELETE", 200),
     ];
     let calls = calls(walk_through);
     assert!(calls.len() >= tutorial.len());
@@ -213,68 +237,148 @@ fn the_walk_through_has_every_chapter_of_the_tutorial() {
     }
 }
 
-/// From an empty folder, as the reader does it: what stands in a shell block is run there, what follows it is wanted.
+/// Follows a chapter in this folder, as its reader does: what stands in a shell block is run there, and what follows it is
+/// wanted. Returns the broker that it starts.
+fn follow(chapter: &str, folder: &Arc<Folder>) -> Broker {
+    let binaries = Path::new(env!("CARGO_BIN_EXE_brokerlet")).parent().unwrap();
+    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
+    let blocks = blocks(chapter);
+    let mut exported: BTreeMap<String, String> = BTreeMap::new();
+    let mut broker: Option<Broker> = None;
+    for (i, block) in blocks.iter().enumerate() {
+        let next = blocks.get(i + 1).filter(|next| next.follows);
+        match (block.language, &broker) {
+            ("sh", None) if block.text.trim_end().ends_with(" brokerlet") => {
+                let mut setup = Setup::of(brokerlet(), folder.clone()).env("PATH", &path);
+                for word in block.text.split_whitespace() {
+                    if let Some((name, value)) = word.split_once('=') {
+                        setup = setup.env(name, value);
+                    }
+                }
+                for (name, value) in &exported {
+                    setup = setup.env(name, value);
+                }
+                broker = Some(setup.start());
+            }
+            ("sh", broker) => {
+                for line in block.text.lines() {
+                    if let Some((name, value)) = line
+                        .strip_prefix("export ")
+                        .and_then(|line| line.split_once('='))
+                    {
+                        exported.insert(name.to_owned(), value.trim_matches('\'').to_owned());
+                    }
+                }
+                let address = match broker {
+                    Some(broker) => format!("http://{}/", broker.address),
+                    None => "http://no.broker.yet.invalid/".to_owned(),
+                };
+                let text = block.text.replace("http://localhost:5000/", &address);
+                let output = support::program("/bin/sh")
+                    .args(["-euc", &text])
+                    .current_dir(folder.path())
+                    .env("PATH", &path)
+                    .env("NO_PROXY", "*")
+                    .output()
+                    .unwrap();
+                let printed = String::from_utf8(output.stdout).unwrap();
+                let complaints = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{text}{printed}{complaints}");
+                match next.map(|next| (next.language, next.text)) {
+                    Some(("http", wanted)) => {
+                        let (found, wanted) = (Answer::parse(&printed), Answer::parse(wanted));
+                        assert_eq!((found.status, found.body), (wanted.status, wanted.body));
+                    }
+                    Some(("text", wanted)) => assert_eq!(printed, wanted, "{text}"),
+                    // `check` prints what to do next, and its text has tests of its own.
+                    _ => assert!(
+                        printed.is_empty() || text.contains("brokerlet check "),
+                        "{printed}"
+                    ),
+                }
+            }
+            ("json", _) => drop(folder.file("catalog.json", block.text)),
+            ("text" | "http", _) => assert!(block.follows),
+            (other, _) => panic!("the chapter has a block of {other:?}"),
+        }
+    }
+    broker.expect("the chapter starts no broker")
+}
+
+#[test]
+fn the_mail_relay_of_readme_is_in_the_marketplace() {
+    if !needs::has(&["curl"]) {
+        return;
+    }
+    let text = chapter(README, "## A mail relay in the marketplace");
+    for command in [
+        "cf create-service-broker mail alex bigsecret https://brokerlet.example.com\n",
+        "--space-scoped\n",
+        "cf enable-service-access mail-relay -b mail\n",
+        "cf create-service mail-relay small my-mail\n",
+        "cf bind-service my-app my-mail\n",
+    ] {
+        assert!(text.contains(command), "{command}");
+    }
+    drop(follow(text, &Arc::new(Folder::new())));
+}
+
 #[test]
 fn a_service_of_ones_own_takes_ten_minutes() {
     if !needs::has(&["curl", "git", "jq"]) {
         return;
     }
     let folder = Arc::new(Folder::new());
-    let binaries = Path::new(env!("CARGO_BIN_EXE_brokerlet")).parent().unwrap();
-    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
-    let blocks = blocks(chapter(README, "## Offer your own service in ten minutes"));
-    let mut broker = None;
-    for (i, block) in blocks.iter().enumerate() {
-        let next = blocks.get(i + 1).filter(|next| next.follows);
-        match (block.language, &broker) {
-            ("sh", None) if block.text.trim_end().ends_with(" brokerlet") => {
-                let mut setup = Setup::of(brokerlet(), folder.clone()).env("PATH", &path);
-                for word in block
-                    .text
-                    .split_whitespace()
-                    .filter(|word| *word != "brokerlet")
-                {
-                    let (name, value) = word.split_once('=').expect(word);
-                    setup = setup.env(name, value);
-                }
-                broker = Some(setup.start());
-            }
-            ("sh", None) => {
-                let mut command = support::program("/bin/sh");
-                command
-                    .args(["-euc", block.text])
-                    .current_dir(folder.path());
-                let output = command.env("PATH", &path).output().unwrap();
-                let printed = String::from_utf8(output.stdout).unwrap();
-                let complaints = String::from_utf8_lossy(&output.stderr);
-                assert!(
-                    output.status.success(),
-                    "{}{printed}{complaints}",
-                    block.text
-                );
-                assert_eq!(printed, next.map_or("", |next| next.text));
-            }
-            ("sh", Some(broker)) => {
-                let answer = Answer::parse(next.expect("no answer to the call").text);
-                let call = Call {
-                    curl: block.text,
-                    answer,
-                };
-                let found = run(&call, broker);
-                assert_eq!(
-                    (found.status, found.body),
-                    (call.answer.status, call.answer.body)
-                );
-            }
-            ("text" | "http", _) => assert!(block.follows),
-            (other, _) => panic!("the chapter has a block of {other:?}"),
-        }
-    }
-    assert!(broker.is_some());
-    let made = std::fs::read_dir(folder.path().join("repositories")).unwrap();
+    let text = chapter(TUTORIAL, "## Offer your own service in ten minutes");
+    let _broker = follow(text, &folder);
+    let made = fs::read_dir(folder.path().join("repositories")).unwrap();
     let made: Vec<_> = made.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(made.len(), 1);
     assert!(made[0].join("HEAD").is_file());
+}
+
+#[test]
+fn work_that_takes_long_is_polled() {
+    if !needs::has(&["curl", "jq"]) {
+        return;
+    }
+    let folder = Arc::new(Folder::new());
+    let _broker = follow(chapter(TUTORIAL, "## Work that takes long"), &folder);
+    let made = fs::read_dir(folder.path().join("machines"))
+        .unwrap()
+        .count();
+    assert_eq!(made, 1);
+}
+
+/// As in: *In the source:* `provision` in [src/broker/instance.rs](../src/broker/instance.rs).
+#[test]
+fn what_the_tutorial_names_in_the_source_is_there() {
+    let mut named = 0;
+    for line in TUTORIAL.lines() {
+        let Some(places) = line.strip_prefix("*In the source:* ") else {
+            continue;
+        };
+        for place in places.split("](../").skip(1) {
+            let path = place.split(')').next().unwrap();
+            assert!(root().join(path).is_file(), "{path}");
+        }
+        for pair in places.split(" in [").collect::<Vec<_>>().windows(2) {
+            let function = pair[0].rsplit('`').nth(1).unwrap();
+            let path = pair[1].split(']').next().unwrap();
+            let code = fs::read_to_string(root().join(path)).unwrap();
+            let found = ["(", "<"].map(|next| code.contains(&format!("fn {function}{next}")));
+            assert!(found.contains(&true), "{path} has no {function}");
+            named += 1;
+        }
+    }
+    let chapters = TUTORIAL.matches("\n### ").count() + TUTORIAL.matches("\n## ").count() - 1;
+    assert!(named >= chapters, "{named} of {chapters}");
+}
+
+#[test]
+fn the_front_page_is_short() {
+    let lines = README.lines().count();
+    assert!(lines <= 200, "README has {lines} lines");
 }
 
 #[test]
@@ -294,9 +398,7 @@ fn the_quick_start_is_two_commands() {
 
 #[test]
 fn the_table_of_the_configuration_is_the_programs() {
-    let rows = chapter(README, "## Configuration")
-        .lines()
-        .filter(|line| line.starts_with("| `"));
+    let rows = CONFIGURATION.lines().filter(|line| line.starts_with("| `"));
     let table: Vec<(String, String)> = rows
         .map(|row| {
             let cells: Vec<String> = row
@@ -335,17 +437,18 @@ fn check(catalog: &Path) -> String {
 }
 
 #[test]
-fn the_catalogs_in_readme_pass_the_check() {
-    let blocks = blocks(README);
-    let catalogs: Vec<_> = blocks
-        .iter()
-        .filter(|block| block.language == "json" && block.text.contains("\"services\""))
-        .collect();
-    assert!(catalogs.len() >= 2);
+fn the_catalogs_in_the_pages_pass_the_check() {
     let folder = Folder::new();
-    for catalog in catalogs {
-        check(&folder.file("catalog.json", catalog.text));
+    let mut checked = 0;
+    for (_, page) in pages() {
+        for block in blocks(&page) {
+            if block.language == "json" && block.text.contains("\"services\"") {
+                check(&folder.file("catalog.json", block.text));
+                checked += 1;
+            }
+        }
     }
+    assert!(checked >= 2, "{checked}");
 }
 
 #[test]
@@ -376,9 +479,9 @@ fn the_catalogs_in_examples_pass_the_check_without_a_warning() {
 }
 
 #[test]
-fn the_code_in_readme_is_that_of_the_example() {
+fn the_code_in_the_tutorial_is_that_of_the_example() {
     let example = include_str!("../examples/custom_adapter.rs");
-    let blocks = blocks(README);
+    let blocks = blocks(TUTORIAL);
     let code: Vec<_> = blocks
         .iter()
         .filter(|block| block.language == "rust")
@@ -389,38 +492,66 @@ fn the_code_in_readme_is_that_of_the_example() {
     }
 }
 
-#[test]
-fn every_link_of_readme_leads_somewhere() {
-    let headings: Vec<String> = README
-        .lines()
-        .filter(|line| line.starts_with('#'))
+/// What a code host makes of a page's headings.
+fn anchors(page: &str) -> Vec<String> {
+    let mut fenced = false;
+    let headings = page.lines().filter(|line| {
+        fenced ^= line.starts_with("```");
+        !fenced && line.starts_with('#')
+    });
+    headings
         .map(|line| {
             let words = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = words.chars().filter(|c| !matches!(c, '`' | ',' | '.'));
+            let kept = words
+                .chars()
+                .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
             kept.collect::<String>().replace(' ', "-")
         })
-        .collect();
-    let targets = README
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next());
-    let mut kinds = BTreeMap::from([("heading", 0), ("file", 0)]);
-    for target in targets {
-        if let Some(heading) = target.strip_prefix('#') {
-            assert!(headings.iter().any(|found| found == heading), "#{heading}");
-            *kinds.entry("heading").or_default() += 1;
-        } else if !target.starts_with("https://") {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(target);
-            assert!(path.exists(), "{target}");
-            *kinds.entry("file").or_default() += 1;
-        }
-    }
-    assert!(kinds.values().all(|count| *count > 3), "{kinds:?}");
+        .collect()
 }
 
-/// What README says of the adapter `shared`, on the catalog that it recommends to copy.
 #[test]
-fn the_shared_example_does_what_readme_says() {
+fn every_link_of_the_pages_leads_somewhere() {
+    let pages = pages();
+    let mut links = 0;
+    for (page, text) in &pages {
+        let here = root().join(page);
+        let targets = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.starts_with("https://")) {
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = match path {
+                "" => here.clone(),
+                path => here.parent().unwrap().join(path),
+            };
+            assert!(file.exists(), "{}: {target}", page.display());
+            if !anchor.is_empty() {
+                let text = fs::read_to_string(&file).unwrap();
+                let found = anchors(&text).iter().any(|found| found == anchor);
+                assert!(found, "{}: {target}", page.display());
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 60, "{links}");
+}
+
+#[test]
+fn every_page_is_linked_from_the_front_page() {
+    for (page, _) in pages() {
+        let path = page.to_str().unwrap();
+        assert!(
+            path == "README.md" || README.contains(&format!("]({path}")),
+            "{path}"
+        );
+    }
+}
+
+/// What docs/shared.md says, on the catalog that it recommends to copy.
+#[test]
+fn the_shared_example_does_what_its_page_says() {
     let catalog = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shared.json");
     let broker = Setup::new()
         .env("BROKER_STORE", "memory")
