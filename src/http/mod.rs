@@ -7,9 +7,9 @@ pub mod dispatch;
 pub mod gate;
 pub mod identity;
 pub mod reply;
+mod reply_slot;
 pub mod server;
 pub mod target;
-mod tray;
 pub mod version;
 
 use std::io::Read;

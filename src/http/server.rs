@@ -6,7 +6,7 @@
 
 use super::dispatch::Dispatcher;
 use super::reply::{Body, Reply};
-use super::tray::Tray;
+use super::reply_slot::ReplySlot;
 use super::{Headers, Request};
 use crate::broker::error::Error;
 use crate::log;
@@ -47,7 +47,7 @@ struct Shared {
     /// What the gate proves itself with; without a gate everything is served.
     key: Option<String>,
     stopping: AtomicBool,
-    trays: Mutex<HashMap<u64, Arc<Tray>>>,
+    trays: Mutex<HashMap<u64, Arc<ReplySlot>>>,
     /// The workers that there are.
     workers: Mutex<usize>,
     ended: Condvar,
@@ -99,10 +99,10 @@ impl Server {
     }
 
     /// A new tray for the answers to one request after the other, and its number.
-    pub fn add_tray(&self) -> (u64, Arc<Tray>) {
+    pub fn add_tray(&self) -> (u64, Arc<ReplySlot>) {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let tray = Arc::new(Tray::default());
+        let tray = Arc::new(ReplySlot::default());
         self.shared.trays().insert(number, tray.clone());
         (number, tray)
     }
@@ -170,7 +170,7 @@ impl Drop for Server {
 }
 
 impl Shared {
-    fn trays(&self) -> MutexGuard<'_, HashMap<u64, Arc<Tray>>> {
+    fn trays(&self) -> MutexGuard<'_, HashMap<u64, Arc<ReplySlot>>> {
         self.trays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -263,7 +263,7 @@ fn serve(shared: &Shared, mut received: tiny_http::Request, head: &mut Head) {
 
 /// What the gate says of a request, in the words of the field [`GATE`] after the key. Without a gate nothing is said.
 #[derive(Default)]
-struct Visitor<'a> {
+struct Origin<'a> {
     tray: Option<u64>,
     /// The client's address; absent where the gate itself wants to know whether anybody is here.
     client: Option<&'a str>,
@@ -273,23 +273,23 @@ struct Visitor<'a> {
     too_large: Option<u64>,
 }
 
-impl Visitor<'_> {
+impl Origin<'_> {
     fn is_gate(&self) -> bool {
         self.tray.is_some() && self.client.is_none()
     }
 }
 
 /// `None` for a request that did not come through the gate.
-fn admitted<'a>(key: Option<&str>, field: Option<&'a str>) -> Option<Visitor<'a>> {
+fn admitted<'a>(key: Option<&str>, field: Option<&'a str>) -> Option<Origin<'a>> {
     let Some(key) = key else {
-        return Some(Visitor::default());
+        return Some(Origin::default());
     };
     let mut words = field?.split(' ');
     let given = words.next().unwrap_or_default();
     if !bool::from(given.as_bytes().ct_eq(key.as_bytes())) {
         return None;
     }
-    Some(Visitor {
+    Some(Origin {
         tray: words.next().and_then(|number| number.parse().ok()),
         client: words.next(),
         proto: words.next().filter(|proto| *proto != "-"),

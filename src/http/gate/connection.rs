@@ -2,12 +2,12 @@
 //! their order.
 
 use super::Shared;
-use super::answer::{self, Persistence};
-use super::direct::{Direct, Form, Outcome};
-use super::lines::CHECK;
-use super::receive::{Arrival, End, Receiver, Request};
+use super::client::Client;
+use super::exchange::{Exchange, Outcome, ReplyFormat};
+use super::request_reader::{Arrival, End, Request, RequestReader};
+use super::response_writer::{self, Persistence};
 use super::transport::Transport;
-use super::visit::Visit;
+use super::upstream::CHECK;
 use crate::broker::error::Error;
 use crate::http::reply::Reply;
 
@@ -22,14 +22,14 @@ const HEALTH: Duration = Duration::from_secs(5);
 /// A connection at work.
 pub struct Connection<'g> {
     gate: &'g Shared,
-    visit: &'g Visit,
-    receiver: Receiver<'g>,
+    visit: &'g Client,
+    receiver: RequestReader<'g>,
     /// The head of a request for tiny_http, the words that tell of its client, and the answer.
     head: Vec<u8>,
     words: String,
     answer: Vec<u8>,
     /// Where workers may send answers themselves: that, and the body of the request that one of them has.
-    direct: Option<Arc<Direct>>,
+    direct: Option<Arc<Exchange>>,
     handed_over: Vec<u8>,
 }
 
@@ -38,7 +38,7 @@ enum Next {
     /// Another request may come.
     Request,
     /// A worker has the request, and sends the answer.
-    Answer(Form),
+    Answer(ReplyFormat),
     /// The connection ends. `linger`: the client may still be sending.
     Close { linger: bool },
 }
@@ -46,15 +46,15 @@ enum Next {
 impl<'g> Connection<'g> {
     pub fn new(
         gate: &'g Arc<Shared>,
-        visit: &'g Arc<Visit>,
+        visit: &'g Arc<Client>,
         client: Transport<'g>,
     ) -> Connection<'g> {
         let direct = matches!(client, Transport::Plain(_))
-            .then(|| Arc::new(Direct::new(gate.clone(), visit.clone())));
+            .then(|| Arc::new(Exchange::new(gate.clone(), visit.clone())));
         Connection {
             gate,
             visit,
-            receiver: Receiver::new(gate, visit, client),
+            receiver: RequestReader::new(gate, visit, client),
             head: Vec::with_capacity(512),
             words: String::new(),
             answer: Vec::new(),
@@ -77,7 +77,7 @@ impl<'g> Connection<'g> {
         let mut served = false;
         loop {
             if begun.is_none() && !self.receiver.has_more() {
-                self.gate.admission.rest(self.visit, served);
+                self.gate.connection_limit.rest(self.visit, served);
                 let visit = self.visit;
                 match self
                     .receiver
@@ -141,14 +141,14 @@ impl<'g> Connection<'g> {
         let lines = &self.gate.lines;
         let reply = lines.ask([&self.head, self.words.as_bytes(), body], deadline, 2)?;
         if reply.status == 401 && request.authenticates {
-            let delay = self.gate.throttle.failed(request.client, Instant::now());
+            let delay = self.gate.rate_limit.failed(request.client, Instant::now());
             if !delay.is_zero() {
-                self.gate.admission.rest(self.visit, true);
+                self.gate.connection_limit.rest(self.visit, true);
                 self.visit.pause(delay);
                 self.visit.work();
             }
         }
-        let stays = request.keep_alive && self.gate.admission.lets_stay(self.visit);
+        let stays = request.keep_alive && self.gate.connection_limit.lets_stay(self.visit);
         match self.send(
             &reply,
             Persistence::of(stays, request.form.old),
@@ -170,7 +170,7 @@ impl<'g> Connection<'g> {
     }
 
     /// Waits until a worker has sent the answer, and for the first byte of the next request.
-    fn wait_for_answer(&mut self, form: Form) -> Result<Next, End> {
+    fn wait_for_answer(&mut self, form: ReplyFormat) -> Result<Next, End> {
         let Some(direct) = self.direct.clone() else {
             return Ok(Next::Close { linger: false });
         };
@@ -204,7 +204,7 @@ impl<'g> Connection<'g> {
     }
 
     /// Does what a worker has left to do.
-    fn settle(&mut self, outcome: Outcome, form: Form) -> Result<Next, End> {
+    fn settle(&mut self, outcome: Outcome, form: ReplyFormat) -> Result<Next, End> {
         let sent = match outcome {
             Outcome::Sent(_) => return Ok(Next::Request),
             Outcome::Last => Ok(()),
@@ -229,7 +229,7 @@ impl<'g> Connection<'g> {
         connection: Persistence,
         bodiless: bool,
     ) -> std::io::Result<()> {
-        let rest = answer::render(reply, connection, bodiless, &mut self.answer);
+        let rest = response_writer::render(reply, connection, bodiless, &mut self.answer);
         let client = &mut self.receiver.client;
         client.set_deadline(Instant::now() + self.gate.limits.answer);
         client.write_all(&self.answer)?;
@@ -243,6 +243,6 @@ impl<'g> Connection<'g> {
             .refusals
             .log(self.visit.peer, Some(error.status), &error.description);
         // Whoever does not listen misses it.
-        let _ = self.send(&answer::refusal(error), Persistence::Closed, false);
+        let _ = self.send(&response_writer::refusal(error), Persistence::Closed, false);
     }
 }

@@ -15,40 +15,40 @@
 //! | `throttle`, `proxies`, `refusal` | wrong passwords; who the client is; what is logged of those who were refused |
 //! | `socket`, `transport`, `tls` | bytes under a deadline, in the clear or encrypted |
 
-mod admission;
-mod answer;
-mod budget;
+mod body_memory;
 mod buffer;
 pub mod chunked;
+mod client;
 mod connection;
-mod direct;
+mod connection_limit;
+mod exchange;
 pub mod head;
 pub mod limits;
-mod lines;
-mod private;
-pub mod proxies;
-mod receive;
-mod refusal;
+mod private_socket;
+mod rate_limit;
+mod refusal_log;
+mod request_reader;
+mod response_writer;
 mod socket;
-mod throttle;
 pub mod tls;
 mod transport;
-mod visit;
+pub mod trusted_proxies;
+mod upstream;
 
 use super::dispatch::Dispatcher;
 use crate::broker::error::Error;
 use crate::log;
-use admission::{Admission, Entered};
-use budget::Budget;
+use body_memory::BodyMemory;
+use client::Client;
 use connection::Connection;
+use connection_limit::{Accepted, ConnectionLimit};
 use limits::Limits;
-use lines::Lines;
-use proxies::Proxies;
-use refusal::Refusals;
+use rate_limit::RateLimit;
+use refusal_log::RefusalLog;
 use socket::Socket;
-use throttle::Throttle;
 use transport::Transport;
-use visit::Visit;
+use trusted_proxies::TrustedProxies;
+use upstream::Upstream;
 
 use rustix::io::Errno;
 use std::io::{self, Write};
@@ -75,7 +75,7 @@ pub struct Settings {
     pub limits: Limits,
     /// Requests worked on at the same time, as long as none of them waits for something.
     pub workers: usize,
-    pub proxies: Proxies,
+    pub proxies: TrustedProxies,
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<tls::Tls>>,
 }
@@ -91,12 +91,12 @@ pub struct Gate {
 pub struct Shared {
     dispatcher: Arc<Dispatcher>,
     limits: Limits,
-    admission: Admission,
-    lines: Lines,
-    bodies: Budget,
-    throttle: Throttle,
-    proxies: Proxies,
-    refusals: Refusals,
+    connection_limit: ConnectionLimit,
+    lines: Upstream,
+    bodies: BodyMemory,
+    rate_limit: RateLimit,
+    proxies: TrustedProxies,
+    refusals: RefusalLog,
     #[cfg(feature = "tls")]
     tls: Option<Arc<tls::Tls>>,
 }
@@ -119,15 +119,15 @@ impl Gate {
             ..
         } = settings;
         let dispatcher = dispatcher.into();
-        let lines = Lines::start(dispatcher.clone(), workers.max(1), limits.connections)?;
+        let lines = Upstream::start(dispatcher.clone(), workers.max(1), limits.connections)?;
         let shared = Arc::new(Shared {
             dispatcher,
-            admission: Admission::new(limits.connections, limits.queue),
+            connection_limit: ConnectionLimit::new(limits.connections, limits.queue),
             lines,
-            bodies: Budget::new(limits.body_memory),
-            throttle: Throttle::new(limits.logins),
+            bodies: BodyMemory::new(limits.body_memory),
+            rate_limit: RateLimit::new(limits.logins),
             proxies,
-            refusals: Refusals::default(),
+            refusals: RefusalLog::default(),
             limits,
             #[cfg(feature = "tls")]
             tls: settings.tls,
@@ -135,7 +135,7 @@ impl Gate {
         let doorkeeper = shared.clone();
         spawn("doorkeeper", move || {
             let refuse = |stream, peer| doorkeeper.refuse_waiting(stream, peer);
-            doorkeeper.admission.keep_door(refuse);
+            doorkeeper.connection_limit.keep_door(refuse);
         })?;
         let (accepting, sockets) = (shared.clone(), listener.try_clone()?);
         spawn("accept", move || accept(&accepting, &sockets, &broken))?;
@@ -154,10 +154,10 @@ impl Gate {
     /// Returns false if some requests did not finish.
     pub fn stop(self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
-        self.shared.admission.begin_stop();
+        self.shared.connection_limit.begin_stop();
         // Ends the accept loop; connections that exist go on.
         let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
-        let empty = self.shared.admission.wait_until_empty(end);
+        let empty = self.shared.connection_limit.wait_until_empty(end);
         let left = end.saturating_duration_since(Instant::now());
         self.shared.lines.stop(left) && empty
     }
@@ -173,15 +173,15 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 /// The accept loop.
 fn accept(gate: &Arc<Shared>, listener: &TcpListener, broken: &impl Fn()) {
-    while gate.admission.wait_for_room() {
+    while gate.connection_limit.wait_for_room() {
         match listener.accept() {
             Ok((stream, peer)) => gate.enter(stream, peer.ip().to_canonical()),
-            Err(_) if gate.admission.is_stopping() => return,
+            Err(_) if gate.connection_limit.is_stopping() => return,
             Err(error) if is_shortage(&error) => {
                 let text = format!("cannot accept connections: {error}");
                 gate.refusals.shortage(&text);
-                gate.admission.make_room();
-                gate.admission.wait_for_leave(SHORTAGE);
+                gate.connection_limit.make_room();
+                gate.connection_limit.wait_for_leave(SHORTAGE);
             }
             Err(error) if is_of_listener(&error) => {
                 log::error("accept_failed")
@@ -215,14 +215,14 @@ impl Shared {
     fn enter(self: &Arc<Shared>, stream: TcpStream, peer: IpAddr) {
         // Answers are written whole; waiting for more to send makes them late.
         let _ = stream.set_nodelay(true);
-        let Entered::NeedsHandler = self.admission.enter(stream, peer) else {
+        let Accepted::NeedsThread = self.connection_limit.enter(stream, peer) else {
             return;
         };
         let gate = self.clone();
         let spawned = spawn("connection", move || {
-            while let Some(visit) = gate.admission.next() {
+            while let Some(visit) = gate.connection_limit.next() {
                 let served = catch_unwind(AssertUnwindSafe(|| gate.serve(&visit)));
-                gate.admission.leave(&visit, served.unwrap_or(false));
+                gate.connection_limit.leave(&visit, served.unwrap_or(false));
                 if visit.is_turned_out() {
                     gate.refusals.log(visit.peer, None, MADE_ROOM);
                 }
@@ -231,12 +231,12 @@ impl Shared {
         if let Err(error) = spawned {
             let text = format!("cannot start a thread for a connection: {error}");
             self.refusals.shortage(&text);
-            self.admission.no_handler();
+            self.connection_limit.no_handler();
         }
     }
 
     /// One connection. Returns whether the client may still be sending when it ends.
-    fn serve(self: &Arc<Shared>, visit: &Arc<Visit>) -> bool {
+    fn serve(self: &Arc<Shared>, visit: &Arc<Client>) -> bool {
         let socket = Socket::new(&visit.stream);
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
@@ -250,7 +250,7 @@ impl Shared {
     fn serve_tls(
         self: &Arc<Shared>,
         tls: &tls::Tls,
-        visit: &Arc<Visit>,
+        visit: &Arc<Client>,
         mut socket: Socket<'_>,
     ) -> bool {
         socket.set_deadline(Instant::now() + self.limits.silent);
@@ -281,14 +281,14 @@ impl Shared {
 
     /// Answers a client that speaks http where https is wanted: its words begin with a method, and no record of TLS does.
     #[cfg(feature = "tls")]
-    fn refuse_plain(&self, visit: &Visit, mut socket: Socket<'_>) -> bool {
+    fn refuse_plain(&self, visit: &Client, mut socket: Socket<'_>) -> bool {
         let error = Error::bad_request(
             "The client speaks http, and this port https: wanted a URL that begins with https://.",
         );
         self.refusals
             .log(visit.peer, Some(error.status), &error.description);
         // Whoever does not listen misses it.
-        let _ = socket.write_all(&answer::whole(&answer::refusal(error)));
+        let _ = socket.write_all(&response_writer::whole(&response_writer::refusal(error)));
         true
     }
 
@@ -309,7 +309,7 @@ impl Shared {
             return None;
         }
         stream.set_nonblocking(true).ok()?;
-        let answer = answer::whole(&answer::refusal(error));
+        let answer = response_writer::whole(&response_writer::refusal(error));
         (&stream).write_all(&answer).ok()?;
         Some(stream)
     }

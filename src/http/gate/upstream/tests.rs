@@ -13,11 +13,11 @@ pub fn dispatcher() -> Dispatcher {
     Dispatcher::new(broker, Credentials::new([("alex", "bigsecret")]))
 }
 
-fn lines(usual: usize, most: usize) -> Lines {
-    Lines::start(Arc::new(dispatcher()), usual, most).unwrap()
+fn lines(usual: usize, most: usize) -> Upstream {
+    Upstream::start(Arc::new(dispatcher()), usual, most).unwrap()
 }
 
-fn ask(line: &mut Line, target: &str) -> io::Result<u16> {
+fn ask(line: &mut UpstreamConnection, target: &str) -> io::Result<u16> {
     let head = format!("GET {target} HTTP/1.1\r\n");
     let reply = line.exchange([head.as_bytes(), b" 192.0.2.1 -", b""], None)?;
     Ok(reply.status)

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 /// A number of bytes that can be lent out.
 #[derive(Debug)]
-pub struct Budget {
+pub struct BodyMemory {
     total: usize,
     free: Mutex<usize>,
     returned: Condvar,
@@ -13,14 +13,14 @@ pub struct Budget {
 
 /// Bytes that are lent out until this is dropped.
 #[derive(Debug)]
-pub struct Share<'b> {
-    budget: &'b Budget,
+pub struct Reservation<'b> {
+    budget: &'b BodyMemory,
     bytes: usize,
 }
 
-impl Budget {
-    pub fn new(total: usize) -> Budget {
-        Budget {
+impl BodyMemory {
+    pub fn new(total: usize) -> BodyMemory {
+        BodyMemory {
             total,
             free: Mutex::new(total),
             returned: Condvar::new(),
@@ -32,7 +32,7 @@ impl Budget {
     }
 
     /// Lends out so many bytes, or all that there are, as soon as they are free. `None` if they are not by the deadline.
-    pub fn take(&self, bytes: usize, deadline: Instant) -> Option<Share<'_>> {
+    pub fn take(&self, bytes: usize, deadline: Instant) -> Option<Reservation<'_>> {
         let bytes = bytes.min(self.total);
         let mut free = self.free();
         while *free < bytes {
@@ -44,14 +44,14 @@ impl Budget {
                 .0;
         }
         *free -= bytes;
-        Some(Share {
+        Some(Reservation {
             budget: self,
             bytes,
         })
     }
 }
 
-impl Drop for Share<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         *self.budget.free() += self.bytes;
         self.budget.returned.notify_all();
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_is_lent_out_comes_back() {
-        let budget = Budget::new(10);
+        let budget = BodyMemory::new(10);
         let soon = || Instant::now() + Duration::from_millis(5);
         let first = budget.take(6, soon()).unwrap();
         assert!(budget.take(5, soon()).is_none());
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_is_served_when_there_is_enough() {
-        let budget = Budget::new(10);
+        let budget = BodyMemory::new(10);
         let far = Instant::now() + Duration::from_secs(60);
         let taken = budget.take(10, far).unwrap();
         std::thread::scope(|scope| {

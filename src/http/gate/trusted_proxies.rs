@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Proxies(Vec<Network>);
+pub struct TrustedProxies(Vec<Network>);
 
 /// Addresses that begin with the same bits. IPv4 counts as the part of IPv6 that it is mapped to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,15 +14,15 @@ struct Network {
     bits: u32,
 }
 
-impl Proxies {
+impl TrustedProxies {
     /// Reads addresses and networks, as in `10.0.0.0/8, 192.0.2.7, 2001:db8::/32`. The error is the part that is neither.
-    pub fn parse(text: &str) -> Result<Proxies, String> {
+    pub fn parse(text: &str) -> Result<TrustedProxies, String> {
         text.split(',')
             .map(str::trim)
             .filter(|part| !part.is_empty())
             .map(|part| part.parse().map_err(|()| part.to_owned()))
             .collect::<Result<_, _>>()
-            .map(Proxies)
+            .map(TrustedProxies)
     }
 
     /// Whether what this address says of its client is believed.
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn networks_have_their_addresses() {
-        let proxies = Proxies::parse("10.0.0.0/8,192.0.2.7, 2001:db8::/32 ,").unwrap();
+        let proxies = TrustedProxies::parse("10.0.0.0/8,192.0.2.7, 2001:db8::/32 ,").unwrap();
         for trusted in [
             "10.0.0.1",
             "10.255.0.0",
@@ -118,13 +118,20 @@ mod tests {
         for other in ["11.0.0.1", "192.0.2.8", "2001:db9::1", "::1", "::"] {
             assert!(!proxies.trust(ip(other)), "{other}");
         }
-        assert!(Proxies::parse("0.0.0.0/0").unwrap().trust(ip("8.8.8.8")));
-        assert!(!Proxies::parse("0.0.0.0/0").unwrap().trust(ip("::1")));
-        assert!(Proxies::parse("::/0").unwrap().trust(ip("8.8.8.8")));
-        assert_eq!(Proxies::parse("").unwrap(), Proxies::default());
+        assert!(
+            TrustedProxies::parse("0.0.0.0/0")
+                .unwrap()
+                .trust(ip("8.8.8.8"))
+        );
+        assert!(!TrustedProxies::parse("0.0.0.0/0").unwrap().trust(ip("::1")));
+        assert!(TrustedProxies::parse("::/0").unwrap().trust(ip("8.8.8.8")));
+        assert_eq!(
+            TrustedProxies::parse("").unwrap(),
+            TrustedProxies::default()
+        );
         for wrong in ["router", "10.0.0.0/33", "10.0.0.0/x", "10.0.0/8", "::/129"] {
             assert_eq!(
-                Proxies::parse(&format!("127.0.0.1,{wrong}")),
+                TrustedProxies::parse(&format!("127.0.0.1,{wrong}")),
                 Err(wrong.to_owned())
             );
         }
@@ -132,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_client_is_the_nearest_that_is_not_trusted() {
-        let proxies = Proxies::parse("10.0.0.0/8").unwrap();
+        let proxies = TrustedProxies::parse("10.0.0.0/8").unwrap();
         for (peer, said, client) in [
             ("192.0.2.1", &["203.0.113.9"][..], "192.0.2.1"),
             ("10.0.0.1", &[][..], "10.0.0.1"),

@@ -12,17 +12,17 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// Counts wrong passwords by address.
 #[derive(Debug)]
-pub struct Throttle {
+pub struct RateLimit {
     /// Time that one attempt uses up; none where everything is allowed.
     each: Option<Duration>,
     /// Until when the attempts of an address have used up its time. Those within one second are free.
     used: Mutex<HashMap<IpAddr, Instant>>,
 }
 
-impl Throttle {
+impl RateLimit {
     /// Allows so many attempts a second; 0 for any number.
-    pub fn new(rate: u32) -> Throttle {
-        Throttle {
+    pub fn new(rate: u32) -> RateLimit {
+        RateLimit {
             each: Duration::from_secs(1).checked_div(rate),
             used: Mutex::default(),
         }
@@ -67,7 +67,7 @@ mod tests {
 
     const ONE: &str = "192.0.2.1";
 
-    fn delays(throttle: &Throttle, address: &str, now: Instant, count: usize) -> Vec<Duration> {
+    fn delays(throttle: &RateLimit, address: &str, now: Instant, count: usize) -> Vec<Duration> {
         (0..count)
             .map(|_| throttle.failed(address.parse().unwrap(), now))
             .collect()
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_is_beyond_the_rate_waits_its_turn() {
-        let (throttle, now) = (Throttle::new(10), Instant::now());
+        let (throttle, now) = (RateLimit::new(10), Instant::now());
         let delayed = delays(&throttle, ONE, now, 13);
         assert!(delayed[..10].iter().all(Duration::is_zero), "{delayed:?}");
         let tenths = [1, 2, 3].map(|n| Duration::from_millis(n * 100));
@@ -88,14 +88,14 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_ever() {
-        let (throttle, now) = (Throttle::new(1), Instant::now());
+        let (throttle, now) = (RateLimit::new(1), Instant::now());
         let delayed = delays(&throttle, ONE, now, 1000);
         assert_eq!(delayed.last(), Some(&LONGEST));
     }
 
     #[test]
     fn a_network_of_ipv6_counts_as_one_address() {
-        let (throttle, now) = (Throttle::new(1), Instant::now());
+        let (throttle, now) = (RateLimit::new(1), Instant::now());
         throttle.failed("2001:db8::1".parse().unwrap(), now);
         assert!(
             !throttle
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let (throttle, now) = (Throttle::new(1), Instant::now());
+        let (throttle, now) = (RateLimit::new(1), Instant::now());
         for n in 0..20_000u32 {
             throttle.failed(IpAddr::V4(n.into()), now);
         }

@@ -3,12 +3,12 @@
 //! Each line carries one request at a time, so tiny_http never has more connections than workers. They are opened one by
 //! one, each once the one before has answered: tiny_http starves connections that come in a burst.
 
-use super::private::Private;
+use super::private_socket::PrivateSocket;
 use crate::broker::error::Error;
 use crate::http::dispatch::Dispatcher;
 use crate::http::reply::Reply;
+use crate::http::reply_slot::{ReplySink, ReplySlot, Taken};
 use crate::http::server::{GATE, Server};
-use crate::http::tray::{Outlet, Taken, Tray};
 use crate::{log, random};
 
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -29,9 +29,9 @@ const HAND_OVER: Duration = Duration::from_secs(10);
 pub const CHECK: Duration = Duration::from_secs(1);
 
 /// All lines.
-pub struct Lines {
+pub struct Upstream {
     dispatcher: Arc<Dispatcher>,
-    /// Lines that are kept open, and the most that there may be while workers are stalled.
+    /// Upstream that are kept open, and the most that there may be while workers are stalled.
     usual: usize,
     most: usize,
     inside: Mutex<Inside>,
@@ -42,7 +42,7 @@ pub struct Lines {
 
 struct Inside {
     backend: Arc<Backend>,
-    idle: Vec<Line>,
+    idle: Vec<UpstreamConnection>,
     open: usize,
     /// How many wait for a line. Waking nobody is a system call, too.
     waiting: usize,
@@ -50,7 +50,7 @@ struct Inside {
 
 /// tiny_http with its workers, and the socket that leads to it.
 struct Backend {
-    private: Private,
+    private: PrivateSocket,
     server: Server,
     /// tiny_http accepts no more connections.
     deaf: Arc<AtomicBool>,
@@ -58,21 +58,21 @@ struct Backend {
 }
 
 /// One line.
-pub struct Line {
+pub struct UpstreamConnection {
     stream: UnixStream,
     backend: Arc<Backend>,
     /// Where the answers are put.
-    tray: Arc<Tray>,
+    tray: Arc<ReplySlot>,
     number: u64,
     /// The beginning of the field in which the gate speaks to the server: its name, the key and the number of the tray.
     field: String,
 }
 
-impl Lines {
+impl Upstream {
     /// Starts tiny_http behind a private socket.
-    pub fn start(dispatcher: Arc<Dispatcher>, usual: usize, most: usize) -> io::Result<Lines> {
+    pub fn start(dispatcher: Arc<Dispatcher>, usual: usize, most: usize) -> io::Result<Upstream> {
         let backend = Arc::new(Backend::start(&dispatcher)?);
-        let lines = Lines {
+        let lines = Upstream {
             dispatcher,
             usual,
             most: most.max(usual),
@@ -95,7 +95,7 @@ impl Lines {
     }
 
     /// A line that nobody uses, at the latest by `deadline`.
-    pub fn take(&self, deadline: Option<Instant>) -> Result<Line, Error> {
+    pub fn take(&self, deadline: Option<Instant>) -> Result<UpstreamConnection, Error> {
         let started = Instant::now();
         let mut inside = self.inside();
         loop {
@@ -134,7 +134,7 @@ impl Lines {
         }
     }
 
-    /// Has a worker answer a request (see [`Line::exchange`]). If a line turns out to be dead, it asks on another, at most so
+    /// Has a worker answer a request (see [`UpstreamConnection::exchange`]). If a line turns out to be dead, it asks on another, at most so
     /// often in all.
     pub fn ask(
         &self,
@@ -161,7 +161,7 @@ impl Lines {
     }
 
     /// Returns a line after a whole answer.
-    pub fn give_back(&self, line: Line) {
+    pub fn give_back(&self, line: UpstreamConnection) {
         let mut inside = self.inside();
         if !Arc::ptr_eq(&inside.backend, &line.backend) {
             return;
@@ -180,7 +180,7 @@ impl Lines {
     }
 
     /// Throws away a line that is of no more use, and its worker with it.
-    pub fn discard(&self, line: Line) {
+    pub fn discard(&self, line: UpstreamConnection) {
         let mut inside = self.inside();
         if Arc::ptr_eq(&inside.backend, &line.backend) {
             inside.open -= 1;
@@ -191,7 +191,7 @@ impl Lines {
     }
 
     /// Opens one more line. If tiny_http does not answer, another is started in its place.
-    fn open(&self) -> io::Result<Line> {
+    fn open(&self) -> io::Result<UpstreamConnection> {
         let _one_by_one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let backend = {
             let mut inside = self.inside();
@@ -212,7 +212,7 @@ impl Lines {
             .send();
         let backend = Arc::new(Backend::start(&self.dispatcher)?);
         {
-            // Lines to the old one that are in use come to their end; it goes away with the last of them.
+            // Upstream to the old one that are in use come to their end; it goes away with the last of them.
             let mut inside = self.inside();
             inside.backend = backend.clone();
             inside.idle.clear();
@@ -221,14 +221,15 @@ impl Lines {
         self.open_on(&backend)
     }
 
-    fn open_on(&self, backend: &Arc<Backend>) -> io::Result<Line> {
+    fn open_on(&self, backend: &Arc<Backend>) -> io::Result<UpstreamConnection> {
         backend.server.add_worker()?;
-        let line = Line::open(backend.clone()).inspect_err(|_| backend.server.retire_worker())?;
+        let line = UpstreamConnection::open(backend.clone())
+            .inspect_err(|_| backend.server.retire_worker())?;
         self.inside().open += 1;
         Ok(line)
     }
 
-    /// Lines that nobody uses lead nowhere any more.
+    /// Upstream that nobody uses lead nowhere any more.
     #[cfg(test)]
     pub fn cut_idle(&self) {
         for line in &self.inside().idle {
@@ -247,7 +248,7 @@ impl Lines {
 
 impl Backend {
     fn start(dispatcher: &Arc<Dispatcher>) -> io::Result<Backend> {
-        let (private, listener) = Private::listen()?;
+        let (private, listener) = PrivateSocket::listen()?;
         let key = random::word()?;
         let deaf = Arc::new(AtomicBool::new(false));
         let told = deaf.clone();
@@ -266,14 +267,14 @@ impl Backend {
     }
 }
 
-impl Line {
+impl UpstreamConnection {
     /// Connects, and waits until a worker has answered.
-    fn open(backend: Arc<Backend>) -> io::Result<Line> {
+    fn open(backend: Arc<Backend>) -> io::Result<UpstreamConnection> {
         let stream = backend.private.connect()?;
         stream.set_write_timeout(Some(HAND_OVER))?;
         let (number, tray) = backend.server.add_tray();
         let field = format!("{GATE}: {} {number}", backend.key);
-        let mut line = Line {
+        let mut line = UpstreamConnection {
             stream,
             backend,
             tray,
@@ -309,8 +310,8 @@ impl Line {
         }
     }
 
-    /// Sends a request, as [`Line::exchange`] does, whose answer goes to `outlet`.
-    pub fn send(&mut self, request: [&[u8]; 3], outlet: Arc<dyn Outlet>) -> io::Result<()> {
+    /// Sends a request, as [`UpstreamConnection::exchange`] does, whose answer goes to `outlet`.
+    pub fn send(&mut self, request: [&[u8]; 3], outlet: Arc<dyn ReplySink>) -> io::Result<()> {
         self.tray.deliver_to(outlet);
         self.write(request)
     }
@@ -343,7 +344,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for UpstreamConnection {
     fn drop(&mut self) {
         self.backend.server.remove_tray(self.number);
     }

@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A connection that is served.
-pub struct Visit {
+pub struct Client {
     pub id: u64,
     pub stream: TcpStream,
     pub peer: IpAddr,
@@ -34,9 +34,9 @@ enum Leave {
     TurnedOut,
 }
 
-impl Visit {
-    pub fn new(id: u64, stream: TcpStream, peer: IpAddr) -> Visit {
-        Visit {
+impl Client {
+    pub fn new(id: u64, stream: TcpStream, peer: IpAddr) -> Client {
+        Client {
             id,
             stream,
             peer,

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 /// Holds one answer at a time.
 #[derive(Default)]
-pub struct Tray {
+pub struct ReplySlot {
     content: Mutex<Content>,
     filled: Condvar,
 }
 
 /// Takes an answer at once.
-pub trait Outlet: Send + Sync {
+pub trait ReplySink: Send + Sync {
     /// `None` where there will be no answer.
     fn deliver(&self, reply: Option<Reply>);
 }
@@ -23,7 +23,7 @@ enum Content {
     #[default]
     Nothing,
     /// Who takes the answer in the place of the tray.
-    Outlet(Arc<dyn Outlet>),
+    ReplySink(Arc<dyn ReplySink>),
     Answer(Reply),
     /// There will be no answer.
     Lost,
@@ -40,15 +40,15 @@ pub enum Taken {
 }
 
 /// A tray that a worker is to put an answer into. If it is dropped before, the answer is lost.
-pub struct Owed<'t>(Option<&'t Tray>);
+pub struct Responder<'t>(Option<&'t ReplySlot>);
 
-impl Tray {
+impl ReplySlot {
     fn content(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn owe(&self) -> Owed<'_> {
-        Owed(Some(self))
+    pub fn owe(&self) -> Responder<'_> {
+        Responder(Some(self))
     }
 
     /// Throws away what may be left from an earlier request.
@@ -57,8 +57,8 @@ impl Tray {
     }
 
     /// Throws away what may be left, and has the next answer delivered.
-    pub fn deliver_to(&self, outlet: Arc<dyn Outlet>) {
-        *self.content() = Content::Outlet(outlet);
+    pub fn deliver_to(&self, outlet: Arc<dyn ReplySink>) {
+        *self.content() = Content::ReplySink(outlet);
     }
 
     /// Waits for the answer, and takes it.
@@ -68,7 +68,7 @@ impl Tray {
             match std::mem::take(&mut *content) {
                 Content::Answer(reply) => return Taken::Answer(reply),
                 Content::Lost => return Taken::Lost,
-                Content::Nothing | Content::Outlet(_) => {}
+                Content::Nothing | Content::ReplySink(_) => {}
             }
             let Some(left) = until.checked_duration_since(Instant::now()) else {
                 return Taken::Nothing;
@@ -83,7 +83,7 @@ impl Tray {
 
     fn fill(&self, reply: Option<Reply>) {
         let mut content = self.content();
-        if let Content::Outlet(outlet) = std::mem::take(&mut *content) {
+        if let Content::ReplySink(outlet) = std::mem::take(&mut *content) {
             drop(content);
             return outlet.deliver(reply);
         }
@@ -93,7 +93,7 @@ impl Tray {
     }
 }
 
-impl Owed<'_> {
+impl Responder<'_> {
     pub fn put(mut self, reply: Reply) {
         if let Some(tray) = self.0.take() {
             tray.fill(Some(reply));
@@ -101,7 +101,7 @@ impl Owed<'_> {
     }
 }
 
-impl Drop for Owed<'_> {
+impl Drop for Responder<'_> {
     fn drop(&mut self) {
         if let Some(tray) = self.0.take() {
             tray.fill(None);
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_taken_once() {
-        let tray = Tray::default();
+        let tray = ReplySlot::default();
         assert!(matches!(tray.take(Instant::now()), Taken::Nothing));
         tray.owe()
             .put(Reply::new(201, Body::Owned(Vec::new()), "created"));
@@ -129,13 +129,13 @@ mod tests {
     fn an_outlet_gets_the_next_answer_and_no_other() {
         #[derive(Default)]
         struct Taken(Mutex<Vec<Option<u16>>>);
-        impl Outlet for Taken {
+        impl ReplySink for Taken {
             fn deliver(&self, reply: Option<Reply>) {
                 self.0.lock().unwrap().push(reply.map(|reply| reply.status));
             }
         }
         let reply = || Reply::new(200, Body::Owned(Vec::new()), "served");
-        let (tray, taken) = (Tray::default(), Arc::new(Taken::default()));
+        let (tray, taken) = (ReplySlot::default(), Arc::new(Taken::default()));
         tray.deliver_to(taken.clone());
         tray.owe().put(reply());
         tray.owe().put(reply());
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_fails_is_not_waited_for() {
-        let tray = Tray::default();
+        let tray = ReplySlot::default();
         let far = Instant::now() + Duration::from_secs(60);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| matches!(tray.take(far), Taken::Lost));

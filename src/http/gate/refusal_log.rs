@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines about refused requests in the log each second; the next one counts those left out.
+/// Upstream about refused requests in the log each second; the next one counts those left out.
 const LINES: u32 = 10;
 
 /// Logs refused requests, but no flood of them.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<Window>);
+pub struct RefusalLog(Mutex<Window>);
 
 #[derive(Debug, Default)]
 struct Window {
@@ -20,7 +20,7 @@ struct Window {
     left_out: u64,
 }
 
-impl Refusals {
+impl RefusalLog {
     /// One line about a client that was refused, if there have not been too many.
     pub fn log(&self, client: IpAddr, status: Option<u16>, reason: &str) {
         let Some(left_out) = self.admit(Instant::now()) else {
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_flood_gives_few_lines_and_a_count() {
-        let (refusals, now) = (Refusals::default(), Instant::now());
+        let (refusals, now) = (RefusalLog::default(), Instant::now());
         let admitted = |at| {
             (0..1000)
                 .filter_map(|_| refusals.admit(at))

@@ -1,7 +1,7 @@
 //! Who may come in: connections that wait for their turn, those that are served, and those that take their leave.
 
-use super::throttle::network;
-use super::visit::Visit;
+use super::client::Client;
+use super::rate_limit::network;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -28,7 +28,7 @@ const MAX_LEAVING: usize = 64;
 const LEAVE_TICK: Duration = Duration::from_millis(50);
 
 /// Admits so many connections at once.
-pub struct Admission {
+pub struct ConnectionLimit {
     most: usize,
     /// How long a connection may wait for its turn.
     patience: Duration,
@@ -47,7 +47,7 @@ pub struct Admission {
 #[derive(Default)]
 struct Inside {
     waiting: VecDeque<Waiting>,
-    visits: BTreeMap<u64, Arc<Visit>>,
+    visits: BTreeMap<u64, Arc<Client>>,
     next_id: u64,
     leaving: VecDeque<Leaving>,
     handlers: usize,
@@ -72,16 +72,16 @@ struct Leaving {
 }
 
 /// What is to be done for a connection that came.
-pub enum Entered {
+pub enum Accepted {
     /// Nothing: somebody takes care of it.
-    Expected,
-    /// A handler is to be started; if that cannot be done, [`Admission::no_handler`] has to be told.
-    NeedsHandler,
+    Queued,
+    /// A handler is to be started; if that cannot be done, [`ConnectionLimit::no_handler`] has to be told.
+    NeedsThread,
 }
 
-impl Admission {
-    pub fn new(most: usize, patience: Duration) -> Admission {
-        Admission {
+impl ConnectionLimit {
+    pub fn new(most: usize, patience: Duration) -> ConnectionLimit {
+        ConnectionLimit {
             most,
             patience,
             stopping: AtomicBool::new(false),
@@ -110,7 +110,7 @@ impl Admission {
     }
 
     /// Puts a connection into the queue.
-    pub fn enter(&self, stream: TcpStream, peer: IpAddr) -> Entered {
+    pub fn enter(&self, stream: TcpStream, peer: IpAddr) -> Accepted {
         let mut inside = self.inside();
         inside.waiting.push_back(Waiting {
             stream,
@@ -119,14 +119,14 @@ impl Admission {
         });
         if inside.idle_handlers >= inside.waiting.len() {
             self.arrived.notify_one();
-            return Entered::Expected;
+            return Accepted::Queued;
         }
         if inside.handlers < self.most {
             inside.handlers += 1;
-            return Entered::NeedsHandler;
+            return Accepted::NeedsThread;
         }
         self.make_room_for_waiting(&mut inside);
-        Entered::Expected
+        Accepted::Queued
     }
 
     /// The handler that was to be started could not be.
@@ -157,7 +157,7 @@ impl Admission {
     }
 
     /// Whether a connection may go on after its next answer.
-    pub fn lets_stay(&self, visit: &Visit) -> bool {
+    pub fn lets_stay(&self, visit: &Client) -> bool {
         !self.wants_room() && !visit.is_asked_to_leave()
     }
 
@@ -173,12 +173,12 @@ impl Admission {
     }
 
     /// The next connection for a handler; `None` when the handler is not needed any more.
-    pub fn next(&self) -> Option<Arc<Visit>> {
+    pub fn next(&self) -> Option<Arc<Client>> {
         let mut inside = self.inside();
         loop {
             if let Some(next) = inside.waiting.pop_front() {
                 inside.next_id += 1;
-                let visit = Arc::new(Visit::new(inside.next_id, next.stream, next.peer));
+                let visit = Arc::new(Client::new(inside.next_id, next.stream, next.peer));
                 inside.visits.insert(visit.id, visit.clone());
                 if inside.stopping {
                     visit.ask_to_leave();
@@ -211,7 +211,7 @@ impl Admission {
     }
 
     /// A connection has come to its end. `linger`: the client may still be sending.
-    pub fn leave(&self, visit: &Visit, linger: bool) {
+    pub fn leave(&self, visit: &Client, linger: bool) {
         // What cannot be copied, for want of descriptors, is closed at once.
         let copy = linger.then(|| visit.stream.try_clone().ok()).flatten();
         let mut inside = self.inside();
@@ -225,7 +225,7 @@ impl Admission {
 
     /// Marks a connection as one that waits, for a request or for its answer. It has to leave at once, if the gate stops, or
     /// if somebody waits for a place and this client has been `served` already.
-    pub fn rest(&self, visit: &Visit, served: bool) {
+    pub fn rest(&self, visit: &Client, served: bool) {
         visit.rest();
         if self.is_stopping() {
             visit.ask_to_leave();
@@ -356,7 +356,7 @@ impl Inside {
                 }
             }
         }
-        let place = |(known, since, visit): &(bool, Instant, &Arc<Visit>)| {
+        let place = |(known, since, visit): &(bool, Instant, &Arc<Client>)| {
             let held = held.get(&network(visit.peer)).filter(|_| !known);
             (*known, Reverse(held.copied().max(Some(fair))), *since)
         };

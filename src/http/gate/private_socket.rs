@@ -16,10 +16,10 @@ const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
 /// Where the socket is. It goes away when this is dropped.
 #[derive(Debug)]
-pub struct Private(Place);
+pub struct PrivateSocket(Location);
 
 #[derive(Debug)]
-enum Place {
+enum Location {
     /// In a folder of its own, which nobody else may enter.
     Folder(PathBuf),
     /// Under an abstract name that nobody else knows. Whoever finds it in the system's tables still lacks the key.
@@ -27,9 +27,9 @@ enum Place {
     Abstract(std::os::unix::net::SocketAddr),
 }
 
-impl Private {
+impl PrivateSocket {
     /// Opens a socket in a fresh folder, or where there is no writable folder, under an abstract name.
-    pub fn listen() -> io::Result<(Private, UnixListener)> {
+    pub fn listen() -> io::Result<(PrivateSocket, UnixListener)> {
         match listen_in_folder(&std::env::temp_dir()) {
             Ok(listening) => Ok(listening),
             #[cfg(target_os = "linux")]
@@ -41,23 +41,23 @@ impl Private {
 
     pub fn connect(&self) -> io::Result<UnixStream> {
         match &self.0 {
-            Place::Folder(folder) => UnixStream::connect(socket_in(folder)),
+            Location::Folder(folder) => UnixStream::connect(socket_in(folder)),
             #[cfg(target_os = "linux")]
-            Place::Abstract(address) => UnixStream::connect_addr(address),
+            Location::Abstract(address) => UnixStream::connect_addr(address),
         }
     }
 
     /// Removes the socket; connections that exist go on.
     pub fn close(&self) {
         match &self.0 {
-            Place::Folder(folder) => remove(folder),
+            Location::Folder(folder) => remove(folder),
             #[cfg(target_os = "linux")]
-            Place::Abstract(_) => {}
+            Location::Abstract(_) => {}
         }
     }
 }
 
-impl Drop for Private {
+impl Drop for PrivateSocket {
     fn drop(&mut self) {
         self.close();
     }
@@ -73,11 +73,11 @@ fn remove(folder: &Path) {
     let _ = fs::remove_dir(folder);
 }
 
-fn listen_in_folder(parent: &Path) -> io::Result<(Private, UnixListener)> {
+fn listen_in_folder(parent: &Path) -> io::Result<(PrivateSocket, UnixListener)> {
     remove_left_behind(parent);
     let folder = parent.join(format!("{PREFIX}{}", random::word()?));
     DirBuilder::new().mode(0o700).create(&folder)?;
-    let private = Private(Place::Folder(folder.clone()));
+    let private = PrivateSocket(Location::Folder(folder.clone()));
     let listener = UnixListener::bind(socket_in(&folder))?;
     Ok((private, listener))
 }
@@ -112,12 +112,12 @@ fn is_left_behind(folder: &Path) -> bool {
 }
 
 #[cfg(target_os = "linux")]
-fn listen_abstract() -> io::Result<(Private, UnixListener)> {
+fn listen_abstract() -> io::Result<(PrivateSocket, UnixListener)> {
     use std::os::linux::net::SocketAddrExt;
     let name = format!("{PREFIX}{}", random::word()?);
     let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
     let listener = UnixListener::bind_addr(&address)?;
-    Ok((Private(Place::Abstract(address)), listener))
+    Ok((PrivateSocket(Location::Abstract(address)), listener))
 }
 
 #[cfg(test)]

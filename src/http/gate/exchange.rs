@@ -6,11 +6,11 @@
 //! as when a connection is asked to leave: the thread does the rest, and closes the connection.
 
 use super::Shared;
-use super::answer::{self, KEPT, Persistence};
-use super::lines::Line;
-use super::visit::Visit;
+use super::client::Client;
+use super::response_writer::{self, KEPT, Persistence};
+use super::upstream::UpstreamConnection;
 use crate::http::reply::Reply;
-use crate::http::tray::Outlet;
+use crate::http::reply_slot::ReplySink;
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
@@ -21,9 +21,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The answers of one connection, one at a time.
-pub struct Direct {
+pub struct Exchange {
     gate: Arc<Shared>,
-    visit: Arc<Visit>,
+    visit: Arc<Client>,
     inside: Mutex<Inside>,
     changed: Condvar,
 }
@@ -32,9 +32,9 @@ pub struct Direct {
 struct Inside {
     state: State,
     /// How the client wants its answer.
-    form: Form,
+    form: ReplyFormat,
     /// What the request went on, until it is answered.
-    line: Option<Line>,
+    line: Option<UpstreamConnection>,
     /// The connection's thread waits here, and not for the client.
     awaited: bool,
     /// The client has begun another request.
@@ -49,7 +49,7 @@ enum State {
     #[default]
     Done,
     /// A worker has the request, or will have it.
-    Owed,
+    Responder,
     /// A worker is sending the answer.
     Sending,
     /// What has become of it, until somebody asks.
@@ -70,16 +70,16 @@ pub enum Outcome {
 
 /// How a client wants its answer.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Form {
+pub struct ReplyFormat {
     /// It speaks HTTP/1.0.
     pub old: bool,
     /// Without a body, though it is declared.
     pub bodiless: bool,
 }
 
-impl Direct {
-    pub fn new(gate: Arc<Shared>, visit: Arc<Visit>) -> Direct {
-        Direct {
+impl Exchange {
+    pub fn new(gate: Arc<Shared>, visit: Arc<Client>) -> Exchange {
+        Exchange {
             gate,
             visit,
             inside: Mutex::default(),
@@ -91,12 +91,17 @@ impl Direct {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a request over. What becomes of it is known by [`Direct::settled`] or [`Direct::wait`], also if the line turns
+    /// Hands a request over. What becomes of it is known by [`Exchange::settled`] or [`Exchange::wait`], also if the line turns
     /// out to be dead.
-    pub fn hand_over(self: &Arc<Self>, mut line: Line, request: [&[u8]; 3], form: Form) {
+    pub fn hand_over(
+        self: &Arc<Self>,
+        mut line: UpstreamConnection,
+        request: [&[u8]; 3],
+        form: ReplyFormat,
+    ) {
         {
             let mut inside = self.inside();
-            inside.state = State::Owed;
+            inside.state = State::Responder;
             inside.form = form;
             inside.begun = false;
         }
@@ -107,10 +112,10 @@ impl Direct {
     }
 
     /// The line has led to nobody. A worker that answers nevertheless comes too late: there is never a second answer.
-    fn give_up(&self, line: Line) {
+    fn give_up(&self, line: UpstreamConnection) {
         {
             let mut inside = self.inside();
-            if matches!(inside.state, State::Owed) {
+            if matches!(inside.state, State::Responder) {
                 inside.state = State::Settled(Outcome::Lost);
             }
         }
@@ -118,10 +123,10 @@ impl Direct {
     }
 
     /// Keeps the line for as long as the answer is owed.
-    fn deposit(&self, line: Line) {
+    fn deposit(&self, line: UpstreamConnection) {
         let mut inside = self.inside();
         match inside.state {
-            State::Owed => inside.line = Some(line),
+            State::Responder => inside.line = Some(line),
             State::Settled(Outcome::Lost) => {
                 drop(inside);
                 self.gate.lines.discard(line);
@@ -161,7 +166,7 @@ impl Direct {
             let end = Instant::now() + check;
             let mut inside = self.inside();
             inside.awaited = true;
-            while matches!(inside.state, State::Owed | State::Sending) {
+            while matches!(inside.state, State::Responder | State::Sending) {
                 let Some(left) = end.checked_duration_since(Instant::now()) else {
                     break;
                 };
@@ -189,10 +194,10 @@ impl Direct {
     }
 
     /// Sends what the socket takes at once.
-    fn send(&self, reply: &Reply, form: Form, answer: &mut Vec<u8>) -> Outcome {
-        let stays = self.gate.admission.lets_stay(&self.visit);
+    fn send(&self, reply: &Reply, form: ReplyFormat, answer: &mut Vec<u8>) -> Outcome {
+        let stays = self.gate.connection_limit.lets_stay(&self.visit);
         let connection = Persistence::of(stays, form.old);
-        let body = answer::render(reply, connection, form.bodiless, answer);
+        let body = response_writer::render(reply, connection, form.bodiless, answer);
         let parts = [&answer[..], body].map(IoSlice::new);
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = loop {
@@ -215,11 +220,11 @@ impl Direct {
     }
 }
 
-impl Outlet for Direct {
+impl ReplySink for Exchange {
     fn deliver(&self, reply: Option<Reply>) {
         let (form, mut answer, line) = {
             let mut inside = self.inside();
-            if !matches!(inside.state, State::Owed) {
+            if !matches!(inside.state, State::Responder) {
                 return;
             }
             inside.state = State::Sending;
@@ -239,7 +244,7 @@ impl Outlet for Direct {
             match (inside.awaited, goes_on) {
                 (true, _) => self.changed.notify_one(),
                 (false, true) if inside.begun => {}
-                (false, true) => self.gate.admission.rest(&self.visit, true),
+                (false, true) => self.gate.connection_limit.rest(&self.visit, true),
                 (false, false) => drop(self.visit.stream.shutdown(Shutdown::Read)),
             }
         }
@@ -254,7 +259,7 @@ impl Outlet for Direct {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines::tests::dispatcher;
+    use super::super::upstream::tests::dispatcher;
     use super::super::{Gate, Settings};
 
     use std::io::{Read, Write};

@@ -1,13 +1,13 @@
 //! Receiving one request whole, within its time and its limits.
 
 use super::Shared;
-use super::budget::Share;
+use super::body_memory::Reservation;
 use super::buffer::Buffer;
 use super::chunked::{Decoder, Fault};
-use super::direct::Form;
+use super::client::Client;
+use super::exchange::ReplyFormat;
 use super::head::{self, Framing};
 use super::transport::Transport;
-use super::visit::Visit;
 use crate::broker::error::Error;
 
 use std::io::{self, ErrorKind, Read as _, Write};
@@ -21,9 +21,9 @@ const FIRST_READ: usize = 2 * 1024;
 const KEPT: usize = 8 * 1024;
 
 /// Reads requests from a client.
-pub struct Receiver<'g> {
+pub struct RequestReader<'g> {
     gate: &'g Shared,
-    visit: &'g Visit,
+    visit: &'g Client,
     pub client: Transport<'g>,
     buffer: Buffer,
     /// The body that did not fit into the buffer, or was chunked.
@@ -33,7 +33,7 @@ pub struct Receiver<'g> {
 /// A request that was received, but for the bytes of its body.
 pub struct Request<'g> {
     pub keep_alive: bool,
-    pub form: Form,
+    pub form: ReplyFormat,
     pub is_health_check: bool,
     /// The client has given credentials, be they right or wrong.
     pub authenticates: bool,
@@ -46,7 +46,7 @@ pub struct Request<'g> {
     pub too_large: Option<u64>,
     body: Body,
     /// Memory that the body takes up.
-    share: Option<Share<'g>>,
+    share: Option<Reservation<'g>>,
 }
 
 /// Where the body is.
@@ -86,9 +86,9 @@ impl From<Error> for End {
     }
 }
 
-impl<'g> Receiver<'g> {
-    pub fn new(gate: &'g Shared, visit: &'g Visit, client: Transport<'g>) -> Receiver<'g> {
-        Receiver {
+impl<'g> RequestReader<'g> {
+    pub fn new(gate: &'g Shared, visit: &'g Client, client: Transport<'g>) -> RequestReader<'g> {
+        RequestReader {
             gate,
             visit,
             client,
@@ -152,7 +152,7 @@ impl<'g> Receiver<'g> {
         let forwarded = parsed.forwarded_proto.filter(|_| believed);
         let mut request = Request {
             keep_alive: parsed.keep_alive,
-            form: Form {
+            form: ReplyFormat {
                 old: parsed.old,
                 bodiless: parsed.method == "HEAD",
             },
@@ -321,7 +321,7 @@ impl<'g> Receiver<'g> {
     }
 
     /// Waits until there is memory for a body.
-    fn make_room(&self, length: usize, incoming: &Incoming) -> Result<Share<'g>, End> {
+    fn make_room(&self, length: usize, incoming: &Incoming) -> Result<Reservation<'g>, End> {
         let gate: &'g Shared = self.gate;
         gate.bodies.take(length, incoming.deadline).ok_or_else(|| {
             Error::new(
@@ -368,7 +368,7 @@ impl<'g> Receiver<'g> {
 /// A body, or none of it.
 enum Read<'g> {
     /// Where it is, and the memory that it takes up beyond the buffer.
-    Whole(Body, Option<Share<'g>>),
+    Whole(Body, Option<Reservation<'g>>),
     TooLarge(u64),
 }
 
