@@ -14,7 +14,7 @@ pub struct BodyMemory {
 /// Bytes that are lent out until this is dropped.
 #[derive(Debug)]
 pub struct Reservation<'b> {
-    budget: &'b BodyMemory,
+    memory: &'b BodyMemory,
     bytes: usize,
 }
 
@@ -32,7 +32,7 @@ impl BodyMemory {
     }
 
     /// Lends out so many bytes, or all that there are, as soon as they are free. `None` if they are not by the deadline.
-    pub fn take(&self, bytes: usize, deadline: Instant) -> Option<Reservation<'_>> {
+    pub fn reserve(&self, bytes: usize, deadline: Instant) -> Option<Reservation<'_>> {
         let bytes = bytes.min(self.total);
         let mut free = self.free();
         while *free < bytes {
@@ -45,7 +45,7 @@ impl BodyMemory {
         }
         *free -= bytes;
         Some(Reservation {
-            budget: self,
+            memory: self,
             bytes,
         })
     }
@@ -53,8 +53,8 @@ impl BodyMemory {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        *self.budget.free() += self.bytes;
-        self.budget.returned.notify_all();
+        *self.memory.free() += self.bytes;
+        self.memory.returned.notify_all();
     }
 }
 
@@ -65,24 +65,24 @@ mod tests {
 
     #[test]
     fn what_is_lent_out_comes_back() {
-        let budget = BodyMemory::new(10);
+        let memory = BodyMemory::new(10);
         let soon = || Instant::now() + Duration::from_millis(5);
-        let first = budget.take(6, soon()).unwrap();
-        assert!(budget.take(5, soon()).is_none());
-        let second = budget.take(4, soon()).unwrap();
+        let first = memory.reserve(6, soon()).unwrap();
+        assert!(memory.reserve(5, soon()).is_none());
+        let second = memory.reserve(4, soon()).unwrap();
         drop(first);
-        let third = budget.take(6, soon()).unwrap();
+        let third = memory.reserve(6, soon()).unwrap();
         drop((second, third));
-        assert!(budget.take(1000, soon()).is_some());
+        assert!(memory.reserve(1000, soon()).is_some());
     }
 
     #[test]
     fn whoever_waits_is_served_when_there_is_enough() {
-        let budget = BodyMemory::new(10);
+        let memory = BodyMemory::new(10);
         let far = Instant::now() + Duration::from_secs(60);
-        let taken = budget.take(10, far).unwrap();
+        let taken = memory.reserve(10, far).unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| budget.take(10, far).is_some());
+            let waiting = scope.spawn(|| memory.reserve(10, far).is_some());
             drop(taken);
             assert!(waiting.join().unwrap());
         });

@@ -1,37 +1,51 @@
-//! One connection that is served: whether its client is known, and whether it has to leave.
+//! The state of one client connection that other threads look at: whether its client is authenticated, whether it is idle,
+//! and whether it has to close.
 
 use rustix::net::{RecvFlags, recv};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A connection that is served.
 pub struct Client {
     pub id: u64,
     pub stream: TcpStream,
     pub peer: IpAddr,
-    standing: Mutex<Standing>,
-    asked: Condvar,
+    state: Mutex<State>,
+    /// The connection was told to close.
+    closing: Condvar,
 }
 
-/// What decides who has to leave when room is needed.
-struct Standing {
-    /// The credentials that the client has shown last were valid. Who has shown none has no claim to a place.
-    known: bool,
-    /// Waits for a request, or is made to wait for its 401.
-    resting: bool,
-    /// Since when it rests; of whom is not known, since when it has been here.
+struct State {
+    /// The credentials that the client has sent last were valid.
+    authenticated: bool,
+    /// Bytes of a request have come, and it is not answered yet.
+    receiving: bool,
+    /// A worker has a request, and will send the answer itself.
+    answering: bool,
+    /// Since when the connection is idle. If the client is not authenticated: since when the connection is open.
     since: Instant,
-    leave: Leave,
+    closing: Closing,
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        !self.receiving && !self.answering
+    }
+
+    fn restart_clock(&mut self) {
+        if self.authenticated {
+            self.since = Instant::now();
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leave {
-    NotAsked,
-    /// After what has been asked by now.
-    Asked,
-    /// At once: the connection is closed.
-    TurnedOut,
+enum Closing {
+    No,
+    /// After the answer to what has come by now.
+    WhenIdle,
+    /// At once, without an answer.
+    Now,
 }
 
 impl Client {
@@ -40,74 +54,117 @@ impl Client {
             id,
             stream,
             peer,
-            standing: Mutex::new(Standing {
-                known: false,
-                resting: true,
+            state: Mutex::new(State {
+                authenticated: false,
+                receiving: false,
+                answering: false,
                 since: Instant::now(),
-                leave: Leave::NotAsked,
+                closing: Closing::No,
             }),
-            asked: Condvar::new(),
+            closing: Condvar::new(),
         }
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a request from now on, or for its answer to be sent.
-    pub fn rest(&self) {
-        let mut standing = self.standing();
-        standing.resting = true;
-        if standing.known {
-            standing.since = Instant::now();
+    /// Nothing is to be done for the client, or its answer is held back.
+    pub fn set_idle(&self) {
+        let mut state = self.state();
+        state.receiving = false;
+        state.answering = false;
+        state.restart_clock();
+    }
+
+    /// Bytes of a request have come. To be called before they are read: until then they can be seen in the socket.
+    pub fn set_receiving(&self) {
+        self.state().receiving = true;
+    }
+
+    /// A worker is to answer, while the client may send the next request.
+    pub fn set_answering(&self) {
+        let mut state = self.state();
+        state.answering = true;
+        state.receiving = false;
+    }
+
+    /// The worker has answered. Returns whether the connection is idle now.
+    pub fn set_answered(&self) -> bool {
+        let mut state = self.state();
+        state.answering = false;
+        if state.is_idle() {
+            state.restart_clock();
         }
+        state.is_idle()
     }
 
-    pub fn is_resting(&self) -> bool {
-        self.standing().resting
+    /// The client has sent credentials. Returns false if the connection was evicted by now.
+    pub fn set_authenticated(&self, valid: bool) -> bool {
+        let mut state = self.state();
+        state.authenticated = valid;
+        state.closing != Closing::Now
     }
 
-    /// Whether it could leave for somebody else. If so, whether its client is known, and since when it rests or is here.
-    pub fn may_make_room(&self) -> Option<(bool, Instant)> {
-        let standing = self.standing();
-        let stays = standing.leave != Leave::NotAsked || (standing.known && !standing.resting);
-        (!stays).then_some((standing.known, standing.since))
+    pub fn is_idle(&self) -> bool {
+        self.state().is_idle()
     }
 
-    /// A request has begun.
-    pub fn work(&self) {
-        self.standing().resting = false;
+    /// `None` if the connection cannot be evicted, or closes already. Else whether the client is authenticated, and since
+    /// when the connection is idle or, if it is not authenticated, open.
+    pub fn evictable(&self) -> Option<(bool, Instant)> {
+        let state = self.state();
+        let stays = state.closing != Closing::No || (state.authenticated && !state.is_idle());
+        (!stays).then_some((state.authenticated, state.since))
     }
 
-    /// The client has shown valid credentials, or others. Whether it is still here.
-    pub fn show(&self, valid: bool) -> bool {
-        let mut standing = self.standing();
-        standing.known = valid;
-        standing.leave != Leave::TurnedOut
-    }
-
-    /// Has the connection leave, unless the client is known and has begun a request. Whoever serves it says so before it reads
-    /// what has come. Whether it leaves.
-    pub fn makes_room(&self) -> bool {
-        let mut standing = self.standing();
-        let leave = match *standing {
-            Standing { known: false, .. } => Leave::TurnedOut,
-            Standing { resting: true, .. } if !self.has_begun() => Leave::Asked,
-            _ => return false,
+    /// Closes the connection for another: at once if the client is not authenticated, else only if it is idle. Returns
+    /// whether it closes.
+    pub fn evict(&self) -> bool {
+        let mut state = self.state();
+        let closing = if !state.authenticated {
+            Closing::Now
+        } else if state.is_idle() && !self.has_unread() {
+            Closing::WhenIdle
+        } else {
+            return false;
         };
-        standing.leave = leave;
-        drop(standing);
-        self.end(leave);
+        state.closing = closing;
+        drop(state);
+        self.wake(closing);
         true
     }
 
-    /// Something has come that was not read yet.
-    pub fn has_begun(&self) -> bool {
-        self.first_byte().is_some()
+    /// Closes the connection once what has come by now is answered.
+    pub fn close_when_idle(&self) {
+        let closing = &mut self.state().closing;
+        if *closing == Closing::No {
+            *closing = Closing::WhenIdle;
+        }
+        self.wake(Closing::WhenIdle);
     }
 
-    /// The first byte that has come and was not read yet.
-    pub fn first_byte(&self) -> Option<u8> {
+    pub fn is_closing(&self) -> bool {
+        self.state().closing != Closing::No
+    }
+
+    /// It was closed at once, for another.
+    pub fn was_evicted(&self) -> bool {
+        self.state().closing == Closing::Now
+    }
+
+    /// Sleeps, but not longer than until the connection has to close.
+    pub fn sleep(&self, time: Duration) {
+        let stays = |state: &mut State| state.closing == Closing::No;
+        drop(self.closing.wait_timeout_while(self.state(), time, stays));
+    }
+
+    /// Whether bytes have come that were not read yet.
+    pub fn has_unread(&self) -> bool {
+        self.first_unread().is_some()
+    }
+
+    pub fn first_unread(&self) -> Option<u8> {
         let mut first = [0];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         match recv(&self.stream, &mut first, flags) {
@@ -116,39 +173,18 @@ impl Client {
         }
     }
 
-    pub fn is_asked_to_leave(&self) -> bool {
-        self.standing().leave != Leave::NotAsked
+    /// Ends the wait for the next request: its thread sees the end of the stream, after what has come by now.
+    pub fn end_reading(&self) {
+        // Fails if the client has gone already.
+        let _ = self.stream.shutdown(Shutdown::Read);
     }
 
-    /// It had to make room, whatever the client had sent.
-    pub fn is_turned_out(&self) -> bool {
-        self.standing().leave == Leave::TurnedOut
-    }
-
-    /// Waits, or until the connection is asked to leave.
-    pub fn pause(&self, time: Duration) {
-        let here = |standing: &mut Standing| standing.leave == Leave::NotAsked;
-        let paused = self.asked.wait_timeout_while(self.standing(), time, here);
-        drop(paused);
-    }
-
-    /// Ends the wait for a request. One that has come by now is still read, and answered.
-    pub fn ask_to_leave(&self) {
-        let leave = &mut self.standing().leave;
-        if *leave == Leave::NotAsked {
-            *leave = Leave::Asked;
+    /// Wakes the thread that serves the connection.
+    fn wake(&self, closing: Closing) {
+        self.closing.notify_all();
+        match closing {
+            Closing::Now => drop(self.stream.shutdown(Shutdown::Both)),
+            _ => self.end_reading(),
         }
-        self.end(Leave::Asked);
-    }
-
-    /// Wakes whoever serves the connection.
-    fn end(&self, leave: Leave) {
-        self.asked.notify_all();
-        let how = match leave {
-            Leave::TurnedOut => Shutdown::Both,
-            _ => Shutdown::Read,
-        };
-        // The client may have gone already.
-        let _ = self.stream.shutdown(how);
     }
 }

@@ -1,407 +1,299 @@
-//! Who may come in: connections that wait for their turn, those that are served, and those that take their leave.
+//! How many connections are served at once, which of them wait, and which have to close.
+//!
+//! An accepted connection goes into a queue. Each connection that is served has a thread, which takes the next one from the
+//! queue when its own has ended. If the queue grows and there can be no more threads, connections are evicted.
 
 use super::client::Client;
-use super::rate_limit::network;
+use super::eviction::{Evicted, evict};
+use super::lingering::{self, Lingering};
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::Read;
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Connections that wait for their turn at once; more are left to the system's backlog.
-const MAX_WAITING: usize = 128;
-/// How long a connection may take to show credentials, whoever waits: as long as a handshake and a head take. Short, since
-/// others wait meanwhile.
-const GRACE: Duration = Duration::from_millis(50);
-/// Which part of the places an address may hold without credentials before its connections go first.
-const FAIR_PART: usize = 8;
-/// Threads that are kept when there is nothing to do, and how long more than those are.
-const KEPT_HANDLERS: usize = 2;
-const KEEP_HANDLER: Duration = Duration::from_secs(5);
-/// How long, and for how many connections at once, we go on reading what a client sends after its last answer. If the
-/// socket were closed at once, what the client still sends would make the system throw the answer away.
-const LEAVE: Duration = Duration::from_secs(1);
-const MAX_LEAVING: usize = 64;
-const LEAVE_TICK: Duration = Duration::from_millis(50);
+/// Longest queue. More connections are left to the system's backlog.
+const MAX_QUEUE: usize = 128;
+/// How many threads stay without a connection, and how long those beyond them do.
+const KEPT_THREADS: usize = 2;
+const KEEP_THREAD: Duration = Duration::from_secs(5);
 
-/// Admits so many connections at once.
 pub struct ConnectionLimit {
-    most: usize,
-    /// How long a connection may wait for its turn.
-    patience: Duration,
+    max: usize,
+    /// How long a connection may be in the queue.
+    queue_time: Duration,
     stopping: AtomicBool,
-    /// How many wait for whom there is no thread, there can be none, and no stranger will leave.
-    crowd: AtomicUsize,
-    inside: Mutex<Inside>,
-    /// For handlers: somebody waits, or the gate stops.
-    arrived: Condvar,
-    /// For the doorkeeper: somebody may have to wait long, or takes leave.
-    waiting: Condvar,
-    /// For whoever waits for an empty queue or an empty house.
-    gone: Condvar,
+    /// How many connections in the queue can expect no place, not even from those that are new and may be evicted soon.
+    starved: AtomicUsize,
+    state: Mutex<State>,
+    /// For threads without a connection: something is in the queue, or the gate stops.
+    queued: Condvar,
+    /// For the timer thread: there is something new to wait for.
+    timers: Condvar,
+    /// For those who wait for a shorter queue or fewer connections.
+    freed: Condvar,
 }
 
 #[derive(Default)]
-struct Inside {
-    waiting: VecDeque<Waiting>,
-    visits: BTreeMap<u64, Arc<Client>>,
-    next_id: u64,
-    leaving: VecDeque<Leaving>,
-    handlers: usize,
-    idle_handlers: usize,
+struct State {
+    queue: VecDeque<Queued>,
+    /// The connections that are served, by their ids.
+    clients: BTreeMap<u64, Arc<Client>>,
+    last_id: u64,
+    lingering: Lingering,
+    threads: usize,
+    idle_threads: usize,
     stopping: bool,
-    /// Connections without credentials that had not had their time yet when room was made last, when the first of them will
-    /// have had it, and the same if somebody waits for that.
-    strangers: usize,
-    next_stranger: Option<Instant>,
-    awaits_stranger: Option<Instant>,
+    /// When evicting can do more than it could the last time.
+    evict_again: Option<Instant>,
 }
 
-struct Waiting {
+struct Queued {
     stream: TcpStream,
     peer: IpAddr,
     since: Instant,
 }
 
-struct Leaving {
-    stream: TcpStream,
-    until: Instant,
-}
-
-/// What is to be done for a connection that came.
+/// What is to be done for a connection that was put into the queue.
 pub enum Accepted {
-    /// Nothing: somebody takes care of it.
+    /// Nothing: a thread will take it.
     Queued,
-    /// A handler is to be started; if that cannot be done, [`ConnectionLimit::no_handler`] has to be told.
+    /// Start a thread. If that fails, call [`ConnectionLimit::thread_failed`].
     NeedsThread,
 }
 
 impl ConnectionLimit {
-    pub fn new(most: usize, patience: Duration) -> ConnectionLimit {
+    pub fn new(max: usize, queue_time: Duration) -> ConnectionLimit {
         ConnectionLimit {
-            most,
-            patience,
+            max,
+            queue_time,
             stopping: AtomicBool::new(false),
-            crowd: AtomicUsize::new(0),
-            inside: Mutex::default(),
-            arrived: Condvar::new(),
-            waiting: Condvar::new(),
-            gone: Condvar::new(),
+            starved: AtomicUsize::new(0),
+            state: Mutex::default(),
+            queued: Condvar::new(),
+            timers: Condvar::new(),
+            freed: Condvar::new(),
         }
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a connection that comes can be put somewhere. False when the gate stops.
-    pub fn wait_for_room(&self) -> bool {
-        let mut inside = self.inside();
-        while inside.waiting.len() >= MAX_WAITING && !inside.stopping {
-            inside = self
-                .gone
-                .wait(inside)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        !inside.stopping
+    /// Waits until the queue has space. Returns false when the gate stops.
+    pub fn wait_for_space(&self) -> bool {
+        let full = |state: &mut State| state.queue.len() >= MAX_QUEUE && !state.stopping;
+        let state = self.freed.wait_while(self.state(), full);
+        !state.unwrap_or_else(PoisonError::into_inner).stopping
     }
 
     /// Puts a connection into the queue.
-    pub fn enter(&self, stream: TcpStream, peer: IpAddr) -> Accepted {
-        let mut inside = self.inside();
-        inside.waiting.push_back(Waiting {
+    pub fn accept(&self, stream: TcpStream, peer: IpAddr) -> Accepted {
+        let mut state = self.state();
+        state.queue.push_back(Queued {
             stream,
             peer,
             since: Instant::now(),
         });
-        if inside.idle_handlers >= inside.waiting.len() {
-            self.arrived.notify_one();
+        if state.idle_threads >= state.queue.len() {
+            self.queued.notify_one();
             return Accepted::Queued;
         }
-        if inside.handlers < self.most {
-            inside.handlers += 1;
+        if state.threads < self.max {
+            state.threads += 1;
             return Accepted::NeedsThread;
         }
-        self.make_room_for_waiting(&mut inside);
+        self.evict_for_queue(&mut state);
         Accepted::Queued
     }
 
-    /// The handler that was to be started could not be.
-    pub fn no_handler(&self) {
-        let mut inside = self.inside();
-        inside.handlers -= 1;
-        self.make_room_for_waiting(&mut inside);
+    /// The thread that was to be started could not be.
+    pub fn thread_failed(&self) {
+        let mut state = self.state();
+        state.threads -= 1;
+        self.evict_for_queue(&mut state);
     }
 
-    /// As many connections leave as wait for whom there is no thread, and can be none.
-    fn make_room_for_waiting(&self, inside: &mut Inside) {
-        let free = inside.handlers.saturating_sub(inside.visits.len());
-        let wanted = inside.waiting.len().saturating_sub(free);
-        let leaving = if wanted > 0 {
-            inside.make_room(wanted)
-        } else {
-            0
+    /// Evicts as many connections as are in the queue and have no thread to take them.
+    fn evict_for_queue(&self, state: &mut State) {
+        let free = state.threads.saturating_sub(state.clients.len());
+        let wanted = state.queue.len().saturating_sub(free);
+        let evicted = match wanted {
+            0 => Evicted::default(),
+            _ => evict(state.clients.values(), wanted),
         };
-        inside.awaits_stranger = inside.next_stranger.filter(|_| leaving < wanted);
-        let crowd = wanted.saturating_sub(leaving + inside.strangers);
-        self.crowd.store(crowd, Ordering::SeqCst);
-        self.waiting.notify_one();
+        state.evict_again = evicted.grace_ends.filter(|_| evicted.closing < wanted);
+        let starved = wanted.saturating_sub(evicted.closing + evicted.in_grace);
+        self.starved.store(starved, Ordering::SeqCst);
+        self.timers.notify_one();
     }
 
-    /// Whether connections should end after their next answer: the gate stops, or somebody waits for a place.
-    fn wants_room(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst) || self.crowd.load(Ordering::SeqCst) > 0
+    /// Evicts one connection, as when there are no descriptors left.
+    pub fn evict_one(&self) {
+        evict(self.state().clients.values(), 1);
     }
 
-    /// Whether a connection may go on after its next answer.
-    pub fn lets_stay(&self, visit: &Client) -> bool {
-        !self.wants_room() && !visit.is_asked_to_leave()
+    /// Waits a moment for a connection to end.
+    pub fn wait_for_end(&self, limit: Duration) {
+        drop(self.freed.wait_timeout(self.state(), limit));
     }
 
-    /// Makes room, as when there are no descriptors left. Whether there was any to make.
-    pub fn make_room(&self) -> bool {
-        self.inside().make_room(1) > 0
+    /// Whether connections are to close after their next answer: the gate stops, or the queue is starved.
+    fn is_closing_all(&self) -> bool {
+        self.is_stopping() || self.starved.load(Ordering::SeqCst) > 0
     }
 
-    /// Waits a moment for somebody to leave.
-    pub fn wait_for_leave(&self, limit: Duration) {
-        let inside = self.inside();
-        drop(self.gone.wait_timeout(inside, limit));
+    /// Whether a connection may stay open after its next answer.
+    pub fn may_stay(&self, client: &Client) -> bool {
+        !self.is_closing_all() && !client.is_closing()
     }
 
-    /// The next connection for a handler; `None` when the handler is not needed any more.
+    /// The next connection for a thread. `None` if the thread is not needed any more.
     pub fn next(&self) -> Option<Arc<Client>> {
-        let mut inside = self.inside();
+        let mut state = self.state();
         loop {
-            if let Some(next) = inside.waiting.pop_front() {
-                inside.next_id += 1;
-                let visit = Arc::new(Client::new(inside.next_id, next.stream, next.peer));
-                inside.visits.insert(visit.id, visit.clone());
-                if inside.stopping {
-                    visit.ask_to_leave();
+            if let Some(next) = state.queue.pop_front() {
+                state.last_id += 1;
+                let client = Arc::new(Client::new(state.last_id, next.stream, next.peer));
+                state.clients.insert(client.id, client.clone());
+                if state.stopping {
+                    client.close_when_idle();
                 }
-                if !inside.waiting.is_empty() || self.wants_room() {
-                    self.make_room_for_waiting(&mut inside);
+                if !state.queue.is_empty() || self.is_closing_all() {
+                    self.evict_for_queue(&mut state);
                 }
-                self.gone.notify_all();
-                return Some(visit);
+                self.freed.notify_all();
+                return Some(client);
             }
-            inside.idle_handlers += 1;
-            let waited = if inside.stopping {
-                (inside, true)
-            } else {
-                let (inside, result) = self
-                    .arrived
-                    .wait_timeout(inside, KEEP_HANDLER)
+            let mut waited_long = state.stopping;
+            if !state.stopping {
+                state.idle_threads += 1;
+                let (woken, waited) = self
+                    .queued
+                    .wait_timeout(state, KEEP_THREAD)
                     .unwrap_or_else(PoisonError::into_inner);
-                (inside, result.timed_out())
-            };
-            inside = waited.0;
-            inside.idle_handlers -= 1;
-            let superfluous = inside.stopping || inside.handlers > KEPT_HANDLERS;
-            if waited.1 && inside.waiting.is_empty() && superfluous {
-                inside.handlers -= 1;
-                self.gone.notify_all();
+                state = woken;
+                state.idle_threads -= 1;
+                waited_long = waited.timed_out();
+            }
+            let superfluous = state.stopping || state.threads > KEPT_THREADS;
+            if waited_long && state.queue.is_empty() && superfluous {
+                state.threads -= 1;
+                self.freed.notify_all();
                 return None;
             }
         }
     }
 
-    /// A connection has come to its end. `linger`: the client may still be sending.
-    pub fn leave(&self, visit: &Client, linger: bool) {
-        // What cannot be copied, for want of descriptors, is closed at once.
-        let copy = linger.then(|| visit.stream.try_clone().ok()).flatten();
-        let mut inside = self.inside();
-        inside.visits.remove(&visit.id);
+    /// A connection has ended. `linger`: the client may still be sending.
+    pub fn ended(&self, client: &Client, linger: bool) {
+        // Without descriptors for a copy, the connection is closed at once.
+        let copy = linger.then(|| client.stream.try_clone().ok()).flatten();
+        let mut state = self.state();
+        state.clients.remove(&client.id);
         if let Some(stream) = copy {
-            inside.say_goodbye(stream);
-            self.waiting.notify_one();
+            state.lingering.add(stream);
+            self.timers.notify_one();
         }
-        self.gone.notify_all();
+        self.freed.notify_all();
     }
 
-    /// Marks a connection as one that waits, for a request or for its answer. It has to leave at once, if the gate stops, or
-    /// if somebody waits for a place and this client has been `served` already.
-    pub fn rest(&self, visit: &Client, served: bool) {
-        visit.rest();
+    /// Marks a connection as idle. It closes if the gate stops, or if the queue is starved and it was `served` before.
+    pub fn set_idle(&self, client: &Client, served: bool) {
+        client.set_idle();
+        self.close_idle(client, served);
+    }
+
+    /// A worker has answered. Does the same, unless the next request has begun.
+    pub fn set_answered(&self, client: &Client) {
+        if client.set_answered() {
+            self.close_idle(client, true);
+        }
+    }
+
+    fn close_idle(&self, client: &Client, served: bool) {
         if self.is_stopping() {
-            visit.ask_to_leave();
-        } else if served && self.wants_room() {
-            visit.makes_room();
+            client.close_when_idle();
+        } else if served && self.is_closing_all() {
+            client.evict();
         }
     }
 
-    /// The loop of the doorkeeper: `refuse` gets each connection that has waited too long, answers without waiting, and
-    /// returns it. Ends when the gate has stopped.
-    pub fn keep_door(&self, refuse: impl Fn(TcpStream, IpAddr) -> Option<TcpStream>) {
-        let mut inside = self.inside();
+    /// Does what depends on time, until the gate has stopped: reads from lingering connections, evicts again, and takes
+    /// connections from the queue that have waited too long. Those are given to `refuse`, which answers without waiting and
+    /// returns the connection if it is to linger.
+    pub fn run_timers(&self, refuse: impl Fn(TcpStream, IpAddr) -> Option<TcpStream>) {
+        let mut state = self.state();
         loop {
             let now = Instant::now();
-            let is_overdue = |first: &Waiting| now >= first.since + self.patience;
-            if inside.waiting.front().is_some_and(is_overdue)
-                && let Some(Waiting { stream, peer, .. }) = inside.waiting.pop_front()
+            let is_overdue = |first: &Queued| now >= first.since + self.queue_time;
+            if state.queue.front().is_some_and(is_overdue)
+                && let Some(Queued { stream, peer, .. }) = state.queue.pop_front()
             {
-                drop(inside);
+                drop(state);
                 let refused = refuse(stream, peer);
-                inside = self.inside();
+                state = self.state();
                 if let Some(stream) = refused {
-                    inside.say_goodbye(stream);
+                    state.lingering.add(stream);
                 }
-                self.make_room_for_waiting(&mut inside);
-                self.gone.notify_all();
+                self.evict_for_queue(&mut state);
+                self.freed.notify_all();
                 continue;
             }
-            inside.leaving.retain_mut(|leaving| leaving.goes_on(now));
-            if inside.stopping && inside.waiting.is_empty() {
+            state.lingering.read();
+            if state.stopping && state.queue.is_empty() {
                 return;
             }
-            let turn = inside
-                .waiting
-                .front()
-                .map(|first| (first.since + self.patience).saturating_duration_since(now));
-            if inside
-                .awaits_stranger
-                .is_some_and(|stranger| stranger <= now)
-            {
-                self.make_room_for_waiting(&mut inside);
+            if state.evict_again.is_some_and(|time| time <= now) {
+                self.evict_for_queue(&mut state);
             }
-            let stranger = inside
-                .awaits_stranger
-                .map(|stranger| stranger.saturating_duration_since(now));
-            let tick = (!inside.leaving.is_empty()).then_some(LEAVE_TICK);
-            let wait = [turn, tick, stranger].into_iter().flatten().min();
-            inside = match wait {
-                Some(wait) => {
-                    self.waiting
-                        .wait_timeout(inside, wait)
+            let overdue = state
+                .queue
+                .front()
+                .map(|first| first.since + self.queue_time);
+            let linger = (!state.lingering.is_empty()).then_some(now + lingering::TICK);
+            let next = [overdue, linger, state.evict_again];
+            state = match next.into_iter().flatten().min() {
+                Some(next) => {
+                    self.timers
+                        .wait_timeout(state, next.saturating_duration_since(now))
                         .unwrap_or_else(PoisonError::into_inner)
                         .0
                 }
                 None => self
-                    .waiting
-                    .wait(inside)
+                    .timers
+                    .wait(state)
                     .unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
 
-    /// Begins to stop: whoever rests is asked to leave, the others finish.
+    /// Begins to stop: idle connections close now, the others after their next answer.
     pub fn begin_stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        let mut inside = self.inside();
-        inside.stopping = true;
-        for visit in inside.visits.values() {
-            if visit.is_resting() {
-                visit.ask_to_leave();
+        let mut state = self.state();
+        state.stopping = true;
+        for client in state.clients.values() {
+            if client.is_idle() {
+                client.close_when_idle();
             }
         }
-        self.arrived.notify_all();
-        self.waiting.notify_all();
-        self.gone.notify_all();
+        self.queued.notify_all();
+        self.timers.notify_all();
+        self.freed.notify_all();
     }
 
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Waits until everybody has left. False if somebody has not by `end`.
+    /// Waits until all connections have ended. Returns false if some have not by `end`.
     pub fn wait_until_empty(&self, end: Instant) -> bool {
-        let mut inside = self.inside();
-        while !inside.visits.is_empty() || !inside.waiting.is_empty() {
-            let Some(left) = end.checked_duration_since(Instant::now()) else {
-                return false;
-            };
-            inside = self
-                .gone
-                .wait_timeout(inside, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        true
-    }
-}
-
-impl Inside {
-    /// Has so many connections leave, with those that have been asked to already: first those that have shown no valid
-    /// credentials, of the address that holds most and that have been here longest; then those that rest longest. Returns
-    /// how many leave.
-    fn make_room(&mut self, wanted: usize) -> usize {
-        // Addresses that hold no more than a fair part are no crowd: among them, only time counts.
-        let fair = self.visits.len() / FAIR_PART;
-        let mut held: HashMap<IpAddr, usize> = HashMap::new();
-        let mut leaving = 0;
-        let mut candidates = Vec::new();
-        (self.strangers, self.next_stranger) = (0, None);
-        for visit in self.visits.values() {
-            let (known, since) = match visit.may_make_room() {
-                Some(place) => place,
-                None => {
-                    leaving += usize::from(visit.is_asked_to_leave());
-                    continue;
-                }
-            };
-            if !known {
-                *held.entry(network(visit.peer)).or_default() += 1;
-            }
-            match known || since.elapsed() >= GRACE {
-                true => candidates.push((known, since, visit)),
-                false => {
-                    self.strangers += 1;
-                    let ripe = since + GRACE;
-                    self.next_stranger =
-                        Some(self.next_stranger.map_or(ripe, |next| next.min(ripe)));
-                }
-            }
-        }
-        let place = |(known, since, visit): &(bool, Instant, &Arc<Client>)| {
-            let held = held.get(&network(visit.peer)).filter(|_| !known);
-            (*known, Reverse(held.copied().max(Some(fair))), *since)
-        };
-        while leaving < wanted {
-            let places = candidates.iter().map(place).enumerate();
-            let Some((first, _)) = places.min_by_key(|(_, place)| *place) else {
-                break;
-            };
-            let (known, _, visit) = candidates.swap_remove(first);
-            // Strangers will have had their time soon.
-            if known && leaving + self.strangers >= wanted {
-                break;
-            }
-            leaving += usize::from(visit.makes_room());
-        }
-        leaving
-    }
-
-    /// Goes on reading, for a moment, what a client sends.
-    fn say_goodbye(&mut self, stream: TcpStream) {
-        if stream.shutdown(Shutdown::Write).is_err() || stream.set_nonblocking(true).is_err() {
-            return;
-        }
-        if self.leaving.len() == MAX_LEAVING {
-            self.leaving.pop_front();
-        }
-        self.leaving.push_back(Leaving {
-            stream,
-            until: Instant::now() + LEAVE,
-        });
-    }
-}
-
-impl Leaving {
-    fn goes_on(&mut self, now: Instant) -> bool {
-        let mut ignored = [0; 8192];
-        // Bounded: whoever sends without end does not hold up the doorkeeper.
-        for _ in 0..16 {
-            match (&self.stream).read(&mut ignored) {
-                Ok(0) => return false,
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(_) => return false,
-            }
-        }
-        now < self.until
+        let busy = |state: &mut State| !state.clients.is_empty() || !state.queue.is_empty();
+        let left = end.saturating_duration_since(Instant::now());
+        let waited = self.freed.wait_timeout_while(self.state(), left, busy);
+        let waited = waited.unwrap_or_else(PoisonError::into_inner).1;
+        !waited.timed_out()
     }
 }

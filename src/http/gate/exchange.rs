@@ -1,257 +1,242 @@
-//! Answers that a worker sends itself.
+//! One request on its way to a worker and back.
 //!
-//! To wake a thread costs more than anything else in a request. So while a worker has a request of a connection, the
-//! connection's thread waits for the next request already, and the worker sends the answer, as much of it as the socket
-//! takes at once. If there is anything left to do, the worker ends the waiting by shutting the reading half of the socket,
-//! as when a connection is asked to leave: the thread does the rest, and closes the connection.
+//! Waking a thread costs more than anything else in a request. So in the usual case the worker sends the answer itself, as
+//! much as the socket takes at once, while the connection's thread waits for the client's next request already. If anything
+//! is left to do, the worker shuts the reading half of the socket: that ends the wait, and the thread does the rest and
+//! closes the connection.
 
-use super::Shared;
 use super::client::Client;
-use super::response_writer::{self, KEPT, Persistence};
+use super::response_writer::{Format, Persistence, render};
+use super::shared::Shared;
 use super::upstream::UpstreamConnection;
 use crate::http::reply::Reply;
-use crate::http::reply_slot::ReplySink;
+use crate::http::server::{self, Context};
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::io::IoSlice;
-use std::mem::take;
-use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The answers of one connection, one at a time.
+/// How often whoever waits for an answer makes sure that tiny_http still has the request.
+pub const CHECK: Duration = Duration::from_secs(1);
+
 pub struct Exchange {
-    gate: Arc<Shared>,
-    visit: Arc<Client>,
-    inside: Mutex<Inside>,
-    changed: Condvar,
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    context: Context,
+    /// The worker sends the answer itself, in this format.
+    direct: Option<Format>,
+    state: Mutex<State>,
+    settled: Condvar,
 }
 
-#[derive(Default)]
-struct Inside {
-    state: State,
-    /// How the client wants its answer.
-    form: ReplyFormat,
-    /// What the request went on, until it is answered.
-    line: Option<UpstreamConnection>,
-    /// The connection's thread waits here, and not for the client.
+struct State {
+    stage: Stage,
+    /// What the request was sent on. Kept here while the stage is `Pending`.
+    upstream: Option<UpstreamConnection>,
+    /// The connection's thread waits in [`Exchange::wait`], not for the client. Waking nobody would be a system call, too.
     awaited: bool,
-    /// The client has begun another request.
-    begun: bool,
-    /// Kept from one answer to the next.
-    answer: Vec<u8>,
 }
 
-#[derive(Default)]
-enum State {
-    /// Nothing is owed, or nobody cares any more.
-    #[default]
-    Done,
-    /// A worker has the request, or will have it.
-    Responder,
-    /// A worker is sending the answer.
+enum Stage {
+    Pending,
+    /// A worker sends the answer.
     Sending,
-    /// What has become of it, until somebody asks.
     Settled(Outcome),
+    /// The outcome was taken.
+    Done,
 }
 
-/// What has become of a request.
+/// What became of a request.
 pub enum Outcome {
-    /// Another request may come since then.
+    /// The answer, which the worker did not send.
+    Reply(Reply),
+    /// The worker has sent the answer, at this time. Another request may follow.
     Sent(Instant),
-    /// The connection is to end.
-    Last,
-    /// The socket has not taken all of the answer, and the connection is to end after the rest.
+    /// The worker has sent the answer, and the connection has to close.
+    SentLast,
+    /// The worker has sent the answer, but for this rest. Then the connection has to close.
     Rest(Vec<u8>),
-    /// Whoever worked on it has failed, or tiny_http has gone.
-    Lost,
-}
-
-/// How a client wants its answer.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ReplyFormat {
-    /// It speaks HTTP/1.0.
-    pub old: bool,
-    /// Without a body, though it is declared.
-    pub bodiless: bool,
+    /// There will be no answer: the worker has failed, or tiny_http has dropped the request.
+    Failed,
 }
 
 impl Exchange {
-    pub fn new(gate: Arc<Shared>, visit: Arc<Client>) -> Exchange {
-        Exchange {
-            gate,
-            visit,
-            inside: Mutex::default(),
-            changed: Condvar::new(),
+    pub fn new(
+        shared: &Arc<Shared>,
+        client: &Arc<Client>,
+        context: Context,
+        direct: Option<Format>,
+    ) -> Arc<Exchange> {
+        Arc::new(Exchange {
+            shared: shared.clone(),
+            client: client.clone(),
+            context,
+            direct,
+            state: Mutex::new(State {
+                stage: Stage::Pending,
+                upstream: None,
+                awaited: false,
+            }),
+            settled: Condvar::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends the request: its head, without the empty line, and its body. If that fails, the outcome says so.
+    pub fn start(self: &Arc<Self>, mut upstream: UpstreamConnection, request: [&[u8]; 2]) {
+        match upstream.send(request, self.clone()) {
+            Ok(()) => self.keep(upstream),
+            Err(_) => self.fail(upstream),
         }
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hands a request over. What becomes of it is known by [`Exchange::settled`] or [`Exchange::wait`], also if the line turns
-    /// out to be dead.
-    pub fn hand_over(
-        self: &Arc<Self>,
-        mut line: UpstreamConnection,
-        request: [&[u8]; 3],
-        form: ReplyFormat,
-    ) {
-        {
-            let mut inside = self.inside();
-            inside.state = State::Responder;
-            inside.form = form;
-            inside.begun = false;
-        }
-        match line.send(request, self.clone()) {
-            Ok(()) => self.deposit(line),
-            Err(_) => self.give_up(line),
-        }
-    }
-
-    /// The line has led to nobody. A worker that answers nevertheless comes too late: there is never a second answer.
-    fn give_up(&self, line: UpstreamConnection) {
-        {
-            let mut inside = self.inside();
-            if matches!(inside.state, State::Responder) {
-                inside.state = State::Settled(Outcome::Lost);
-            }
-        }
-        self.gate.lines.discard(line);
-    }
-
-    /// Keeps the line for as long as the answer is owed.
-    fn deposit(&self, line: UpstreamConnection) {
-        let mut inside = self.inside();
-        match inside.state {
-            State::Responder => inside.line = Some(line),
-            State::Settled(Outcome::Lost) => {
-                drop(inside);
-                self.gate.lines.discard(line);
+    /// Keeps the upstream connection until the request is answered.
+    fn keep(&self, upstream: UpstreamConnection) {
+        let mut state = self.state();
+        match state.stage {
+            Stage::Pending => state.upstream = Some(upstream),
+            Stage::Settled(Outcome::Failed) => {
+                drop(state);
+                self.shared.upstream.discard(upstream);
             }
             _ => {
-                drop(inside);
-                self.gate.lines.give_back(line);
+                drop(state);
+                self.shared.upstream.release(upstream);
             }
         }
     }
 
-    /// What has become of the request, if that is known.
-    pub fn settled(&self) -> Option<Outcome> {
-        let mut inside = self.inside();
-        match take(&mut inside.state) {
-            State::Settled(outcome) => Some(outcome),
+    /// Gives up. If a worker answers nevertheless, it is too late: there is never a second answer.
+    fn fail(&self, upstream: UpstreamConnection) {
+        {
+            let mut state = self.state();
+            if matches!(state.stage, Stage::Pending) {
+                state.stage = Stage::Settled(Outcome::Failed);
+            }
+        }
+        self.shared.upstream.discard(upstream);
+    }
+
+    /// What became of the request, if that is known and was not taken before.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.state().take_outcome()
+    }
+
+    /// Waits for the outcome. At the deadline, the request has failed.
+    pub fn wait(&self, deadline: Option<Instant>) -> Outcome {
+        loop {
+            let mut state = self.state();
+            let now = Instant::now();
+            let left = deadline.map_or(CHECK, |end| CHECK.min(end.saturating_duration_since(now)));
+            state.awaited = true;
+            let open = |state: &mut State| matches!(state.stage, Stage::Pending | Stage::Sending);
+            state = self
+                .settled
+                .wait_timeout_while(state, left, open)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+            state.awaited = false;
+            if let Some(outcome) = state.take_outcome() {
+                return outcome;
+            }
+            drop(state);
+            self.check(deadline.is_none_or(|end| Instant::now() < end));
+        }
+    }
+
+    /// Fails the request if tiny_http has dropped it, or if there is no more time.
+    pub fn check(&self, in_time: bool) {
+        // Not held during the check: a worker that answers meanwhile leaves the connection to us.
+        let Some(upstream) = self.state().upstream.take() else {
+            return;
+        };
+        match in_time && upstream.is_alive() {
+            true => self.keep(upstream),
+            false => self.fail(upstream),
+        }
+    }
+
+    /// Sends as much of an answer as the socket takes at once.
+    fn send(&self, reply: &Reply, format: Format) -> Outcome {
+        let stays = self.shared.connection_limit.may_stay(&self.client);
+        let mut head = Vec::new();
+        let body = render(reply, Persistence::of(stays, format), format, &mut head);
+        let parts = [&head[..], body].map(IoSlice::new);
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = loop {
+            let nothing = &mut SendAncillaryBuffer::default();
+            match sendmsg(&self.client.stream, &parts, nothing, flags) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break 0,
+                Err(_) => return Outcome::SentLast,
+                Ok(count) => break count,
+            }
+        };
+        if sent < head.len() + body.len() {
+            let rest = head.iter().chain(body).skip(sent);
+            return Outcome::Rest(rest.copied().collect());
+        }
+        match stays {
+            true => Outcome::Sent(Instant::now()),
+            false => Outcome::SentLast,
+        }
+    }
+}
+
+impl State {
+    fn take_outcome(&mut self) -> Option<Outcome> {
+        match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Settled(outcome) => Some(outcome),
             other => {
-                inside.state = other;
+                self.stage = other;
                 None
             }
         }
     }
-
-    /// The connection must not be closed for others any more, also when the request is answered.
-    pub fn has_begun_another(&self) {
-        self.inside().begun = true;
-        self.visit.work();
-    }
-
-    /// Waits until it is known what has become of the request. Every now and then, after `check`, it makes sure that
-    /// somebody still works on it.
-    pub fn wait(&self, check: Duration) -> Outcome {
-        loop {
-            if let Some(outcome) = self.settled() {
-                return outcome;
-            }
-            let end = Instant::now() + check;
-            let mut inside = self.inside();
-            inside.awaited = true;
-            while matches!(inside.state, State::Responder | State::Sending) {
-                let Some(left) = end.checked_duration_since(Instant::now()) else {
-                    break;
-                };
-                inside = self
-                    .changed
-                    .wait_timeout(inside, left)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
-            }
-            inside.awaited = false;
-            drop(inside);
-            self.look_after();
-        }
-    }
-
-    /// Makes sure that somebody still works on the request, if it is not answered yet.
-    pub fn look_after(&self) {
-        let Some(line) = self.inside().line.take() else {
-            return;
-        };
-        match line.leads_somewhere() {
-            Ok(()) => self.deposit(line),
-            Err(_) => self.give_up(line),
-        }
-    }
-
-    /// Sends what the socket takes at once.
-    fn send(&self, reply: &Reply, form: ReplyFormat, answer: &mut Vec<u8>) -> Outcome {
-        let stays = self.gate.connection_limit.lets_stay(&self.visit);
-        let connection = Persistence::of(stays, form.old);
-        let body = response_writer::render(reply, connection, form.bodiless, answer);
-        let parts = [&answer[..], body].map(IoSlice::new);
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let sent = loop {
-            let nothing = &mut SendAncillaryBuffer::default();
-            match sendmsg(&self.visit.stream, &parts, nothing, flags) {
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break 0,
-                Err(_) => return Outcome::Last,
-                Ok(count) => break count,
-            }
-        };
-        if sent < answer.len() + body.len() {
-            let left = answer.iter().chain(body).skip(sent);
-            return Outcome::Rest(left.copied().collect());
-        }
-        match stays {
-            true => Outcome::Sent(Instant::now()),
-            false => Outcome::Last,
-        }
-    }
 }
 
-impl ReplySink for Exchange {
-    fn deliver(&self, reply: Option<Reply>) {
-        let (form, mut answer, line) = {
-            let mut inside = self.inside();
-            if !matches!(inside.state, State::Responder) {
+/// The worker's side.
+impl server::Exchange for Exchange {
+    fn context(&self) -> Option<Context> {
+        Some(self.context)
+    }
+
+    fn complete(&self, reply: Option<Reply>) {
+        let upstream = {
+            let mut state = self.state();
+            if !matches!(state.stage, Stage::Pending) {
                 return;
             }
-            inside.state = State::Sending;
-            (inside.form, take(&mut inside.answer), inside.line.take())
+            state.stage = Stage::Sending;
+            state.upstream.take()
         };
-        let outcome = match &reply {
-            Some(reply) => self.send(reply, form, &mut answer),
-            None => Outcome::Lost,
+        let outcome = match (reply, self.direct) {
+            (None, _) => Outcome::Failed,
+            (Some(reply), None) => Outcome::Reply(reply),
+            (Some(reply), Some(format)) => self.send(&reply, format),
         };
-        answer.clear();
-        answer.shrink_to(KEPT);
-        let goes_on = matches!(outcome, Outcome::Sent(_));
+        let failed = matches!(outcome, Outcome::Failed);
+        let sent = matches!(outcome, Outcome::Sent(_));
         {
-            let mut inside = self.inside();
-            inside.state = State::Settled(outcome);
-            inside.answer = answer;
-            match (inside.awaited, goes_on) {
-                (true, _) => self.changed.notify_one(),
-                (false, true) if inside.begun => {}
-                (false, true) => self.gate.connection_limit.rest(&self.visit, true),
-                (false, false) => drop(self.visit.stream.shutdown(Shutdown::Read)),
+            let mut state = self.state();
+            state.stage = Stage::Settled(outcome);
+            if state.awaited {
+                self.settled.notify_one();
+            } else if sent {
+                self.shared.connection_limit.set_answered(&self.client);
+            } else if self.direct.is_some() {
+                self.client.end_reading();
             }
         }
-        match line {
-            Some(line) if reply.is_some() => self.gate.lines.give_back(line),
-            Some(line) => self.gate.lines.discard(line),
-            // The connection's thread is still busy with it.
+        match upstream {
+            Some(upstream) if failed => self.shared.upstream.discard(upstream),
+            Some(upstream) => self.shared.upstream.release(upstream),
+            // The connection's thread has it, and will see the outcome.
             None => {}
         }
     }
@@ -267,7 +252,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn what_went_on_a_dead_line_is_asked_again() {
+    fn a_request_on_a_dead_upstream_connection_is_sent_again() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let settings = Settings {
             workers: 2,
@@ -275,7 +260,7 @@ mod tests {
         };
         let gate = Gate::start(listener, dispatcher(), settings, || ()).unwrap();
         let mut client = TcpStream::connect(gate.address()).unwrap();
-        gate.shared.lines.cut_idle();
+        gate.shared.upstream.cut_idle();
         let head = "GET /v2/catalog HTTP/1.1\r\nHost: broker\r\nAuthorization: Basic YWxleDpiaWdzZWNyZXQ=\r\n\
                     X-Broker-API-Version: 2.17\r\n\r\n";
         client.write_all(head.as_bytes()).unwrap();

@@ -20,7 +20,7 @@ pub struct Head<'b> {
     /// Whether another request may follow on the connection.
     pub keep_alive: bool,
     /// The client speaks HTTP/1.0: it has to be told that the connection stays, and knows no interim answers.
-    pub old: bool,
+    pub http10: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
     /// `X-Forwarded-For` and `X-Forwarded-Proto`, from whoever sent them.
@@ -108,14 +108,14 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Error> {
         return Err(refused("The head of the request is malformed."));
     };
     let target = origin_form(target)?;
-    let old = version == 0;
+    let http10 = version == 0;
     let mut head = Head {
         method,
         target,
         fields: Vec::with_capacity(FORWARDED.len()),
         body: Framing::None,
-        keep_alive: !old,
-        old,
+        keep_alive: !http10,
+        http10,
         expects_continue: false,
         forwarded_for: Vec::new(),
         forwarded_proto: None,
@@ -146,12 +146,12 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Error> {
             head.connection_field(field.name, field.value)?;
         }
     }
-    if hosts > 1 || (hosts == 0 && !old) {
+    if hosts > 1 || (hosts == 0 && !http10) {
         return Err(refused(format!(
             "Host: found {hosts} of these header fields, wanted one."
         )));
     }
-    if head.body == Framing::Chunked && old {
+    if head.body == Framing::Chunked && http10 {
         return Err(refused(
             "Transfer-Encoding: HTTP/1.0 has no such header field.",
         ));
@@ -188,7 +188,7 @@ impl<'b> Head<'b> {
             for option in text("Connection", value)?.split(',').map(str::trim) {
                 if is(option, "close") {
                     self.keep_alive = false;
-                } else if is(option, "keep-alive") && self.old {
+                } else if is(option, "keep-alive") && self.http10 {
                     self.keep_alive = true;
                 }
             }
@@ -199,7 +199,7 @@ impl<'b> Head<'b> {
                     "Expect: wanted \"100-continue\" or nothing.",
                 ));
             }
-            self.expects_continue = !self.old;
+            self.expects_continue = !self.http10;
         } else if is(name, "X-Forwarded-For") {
             self.forwarded_for.extend(std::str::from_utf8(value).ok());
         } else if is(name, "X-Forwarded-Proto") {

@@ -22,7 +22,7 @@ struct Window {
 
 impl RefusalLog {
     /// One line about a client that was refused, if there have not been too many.
-    pub fn log(&self, client: IpAddr, status: Option<u16>, reason: &str) {
+    pub fn refused(&self, client: IpAddr, status: Option<u16>, reason: &str) {
         let Some(left_out) = self.admit(Instant::now()) else {
             return;
         };
