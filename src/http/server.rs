@@ -4,15 +4,18 @@
 //! one request after the other and has the dispatcher answer it. Requests come from the [`gate`](super::gate), on a private
 //! socket. It keeps an [`Exchange`] ready for each of them, which gets the answer.
 
+mod message;
+
 use super::auth::Authentication;
 use super::dispatch::Dispatcher;
 use super::reply::{Body, Reply};
-use super::{Headers, Request};
+use super::request::{Headers, Request};
 use crate::broker::error::Error;
 use crate::log;
+use message::{Head, response};
 
 use std::collections::HashMap;
-use std::io::{self, Cursor};
+use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, OwnedFd};
@@ -327,76 +330,4 @@ fn panicked() -> (Reply, log::Entry) {
         Reply::from(error).with_header("Content-Type", "application/json"),
         line,
     )
-}
-
-fn response(reply: Reply) -> tiny_http::Response<Cursor<Body>> {
-    let mut headers = Vec::with_capacity(reply.headers.len() + 1);
-    let fields = reply
-        .headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_ref()));
-    for (name, value) in fields.chain([("Server", "brokerlet")]) {
-        // Values that are not ASCII cannot be sent. The dispatcher sets none.
-        headers.extend(tiny_http::Header::from_bytes(name, value));
-    }
-    let length = reply.body.as_ref().len();
-    tiny_http::Response::new(
-        reply.status.into(),
-        headers,
-        Cursor::new(reply.body),
-        Some(length),
-        None,
-    )
-    .with_chunked_threshold(usize::MAX)
-}
-
-/// The head of a request, copied into a buffer that a worker uses again and again: tiny_http lends either the head or the
-/// body, not both.
-#[derive(Default)]
-struct Head {
-    text: String,
-    method: usize,
-    target: usize,
-    /// Where name and value of each header field end in `text`. Each begins where the one before ends.
-    ends: Vec<(usize, usize)>,
-}
-
-impl Head {
-    fn copy(&mut self, request: &tiny_http::Request) {
-        self.text.clear();
-        self.ends.clear();
-        self.text.push_str(request.method().as_str());
-        self.method = self.text.len();
-        self.text.push_str(request.url());
-        self.target = self.text.len();
-        for header in request.headers() {
-            self.text.push_str(header.field.as_str().as_str());
-            let name = self.text.len();
-            self.text.push_str(header.value.as_str());
-            self.ends.push((name, self.text.len()));
-        }
-    }
-
-    fn method(&self) -> &str {
-        &self.text[..self.method]
-    }
-
-    fn target(&self) -> &str {
-        &self.text[self.method..self.target]
-    }
-
-    fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut start = self.target;
-        self.ends.iter().map(move |&(name, value)| {
-            let field = (&self.text[start..name], &self.text[name..value]);
-            start = value;
-            field
-        })
-    }
-
-    fn field(&self, name: &str) -> Option<&str> {
-        self.fields()
-            .find(|(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-    }
 }

@@ -1,17 +1,16 @@
-//! Memory that all bodies share.
+//! The memory that all request bodies share.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// A number of bytes that can be lent out.
 #[derive(Debug)]
 pub struct BodyMemory {
     total: usize,
     free: Mutex<usize>,
-    returned: Condvar,
+    released: Condvar,
 }
 
-/// Bytes that are lent out until this is dropped.
+/// Bytes that are reserved until this is dropped.
 #[derive(Debug)]
 pub struct Reservation<'b> {
     memory: &'b BodyMemory,
@@ -23,7 +22,7 @@ impl BodyMemory {
         BodyMemory {
             total,
             free: Mutex::new(total),
-            returned: Condvar::new(),
+            released: Condvar::new(),
         }
     }
 
@@ -31,14 +30,14 @@ impl BodyMemory {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lends out so many bytes, or all that there are, as soon as they are free. `None` if they are not by the deadline.
+    /// Waits until this many bytes are free, or all if there are fewer, and reserves them. `None` at the deadline.
     pub fn reserve(&self, bytes: usize, deadline: Instant) -> Option<Reservation<'_>> {
         let bytes = bytes.min(self.total);
         let mut free = self.free();
         while *free < bytes {
             let left = deadline.checked_duration_since(Instant::now())?;
             free = self
-                .returned
+                .released
                 .wait_timeout(free, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
@@ -54,7 +53,7 @@ impl BodyMemory {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         *self.memory.free() += self.bytes;
-        self.memory.returned.notify_all();
+        self.memory.released.notify_all();
     }
 }
 
@@ -64,7 +63,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn what_is_lent_out_comes_back() {
+    fn dropped_reservations_are_free_again() {
         let memory = BodyMemory::new(10);
         let soon = || Instant::now() + Duration::from_millis(5);
         let first = memory.reserve(6, soon()).unwrap();
@@ -77,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_served_when_there_is_enough() {
+    fn a_reservation_waits_until_there_is_enough() {
         let memory = BodyMemory::new(10);
         let far = Instant::now() + Duration::from_secs(60);
         let taken = memory.reserve(10, far).unwrap();

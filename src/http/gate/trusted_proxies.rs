@@ -1,9 +1,9 @@
-//! Who the client is, where trusted proxies stand in between.
+//! Who the client is, if there are proxies in between.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+/// The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<Network>);
 
@@ -25,7 +25,7 @@ impl TrustedProxies {
             .map(TrustedProxies)
     }
 
-    /// Whether what this address says of its client is believed.
+    /// Whether this address is a trusted proxy.
     pub fn trust(&self, address: IpAddr) -> bool {
         let address = mapped(address);
         self.0.iter().any(|network| network.has(address))
@@ -42,7 +42,7 @@ impl TrustedProxies {
             if !self.trust(client) {
                 break;
             }
-            // Whatever stands before something unreadable, a trusted proxy has not written.
+            // A trusted proxy writes addresses. What stands before anything else was not written by one.
             let Some(hop) = address(hop.trim()) else {
                 break;
             };
@@ -69,7 +69,7 @@ fn mapped(address: IpAddr) -> u128 {
 impl Network {
     fn has(self, address: u128) -> bool {
         let different = self.address ^ address;
-        // A shift by all bits is none.
+        // `checked_shr` gives none for a shift by all bits.
         different.checked_shr(128 - self.bits).unwrap_or(0) == 0
     }
 }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_have_their_addresses() {
+    fn a_network_contains_its_addresses() {
         let proxies = TrustedProxies::parse("10.0.0.0/8,192.0.2.7, 2001:db8::/32 ,").unwrap();
         for trusted in [
             "10.0.0.1",
