@@ -195,6 +195,21 @@ fn the_usage_in_the_pages_is_that_of_the_help() {
 }
 
 #[test]
+fn the_exit_codes_are_those_of_the_help() {
+    let operating = fs::read_to_string(root().join("docs/operating.md")).unwrap();
+    let rows = chapter(&operating, "## Exit codes").lines();
+    let cells = rows.filter_map(|row| row.strip_prefix("| ")?.split(" |").next());
+    let told: Vec<&str> = cells.filter(|cell| cell.parse::<u8>().is_ok()).collect();
+    let help = brokerlet().arg("help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, codes) = help.split_once("Exit codes: ").unwrap();
+    let codes = codes
+        .split(';')
+        .map(|code| code.split_whitespace().next().unwrap());
+    assert_eq!(told, codes.collect::<Vec<_>>());
+}
+
+#[test]
 fn the_settings_of_exec_are_read_and_the_example_passes() {
     let exec = fs::read_to_string(root().join("docs/exec.md")).unwrap();
     let blocks = blocks(&exec);
