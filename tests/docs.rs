@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::pages::{Page, blocks, chapter, pages, root};
+use support::pages::{Page, blocks, chapter, pages, prose, root};
 use support::{Folder, Setup, bind, binding, brokerlet, instance, merged, provision};
 
 const README: &str = include_str!("../README.md");
@@ -366,6 +366,22 @@ fn every_link_of_the_pages_leads_somewhere() {
         }
     }
     assert!(links > 60, "{links}");
+}
+
+/// As `src/http/dispatch.rs`.
+#[test]
+fn every_file_of_the_project_that_a_page_names_is_there() {
+    let folders = [".ci/", "benches/", "docs/", "examples/", "src/", "tests/"];
+    let mut named = 0;
+    for Page { path: page, text } in pages() {
+        let text = prose(&text);
+        let quoted = text.split('`').skip(1).step_by(2);
+        for path in quoted.filter(|path| folders.iter().any(|folder| path.starts_with(folder))) {
+            assert!(root().join(path).exists(), "{}: {path}", page.display());
+            named += 1;
+        }
+    }
+    assert!(named > 20, "{named}");
 }
 
 #[test]
