@@ -1,5 +1,5 @@
 //! What the protocol costs, against a bare tiny_http that compares the two headers, reads the body and answers a
-//! constant with as many workers. Bare server, brokerlet's server without its front door, and the whole broker (the
+//! constant with as many workers. Bare server, brokerlet's server without its gate, and the whole broker (the
 //! real program; with the feature `tls` also through TLS) run by turns, each in a process of its own, each with its
 //! request log written to a file; load comes from this process over 16 connections that are kept open. Only servers of
 //! one round are compared, and medians count.
@@ -302,7 +302,7 @@ fn hello(mut request: tiny_http::Request, credentials: &str) {
     let _ = request.respond(response);
 }
 
-/// In a process of its own: the broker behind its server, without configuration and front door.
+/// In a process of its own: the broker behind its server, without configuration and gate.
 fn server() -> Fallible {
     let text = include_str!("../examples/tutorial.json");
     let environment = Environment::new(&|_| None, Path::new(""));

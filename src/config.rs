@@ -10,8 +10,8 @@ pub use variables::{VARIABLES, Variable};
 use crate::adapter::settings::parse_duration;
 use crate::http::auth::Credentials;
 use crate::http::gate::limits::Limits;
-use crate::http::gate::proxies::Proxies;
 use crate::http::gate::tls;
+use crate::http::gate::trusted_proxies::TrustedProxies;
 use crate::http::target::BasePath;
 use crate::log;
 
@@ -43,7 +43,7 @@ pub struct Config {
     pub base_path: BasePath,
     pub workers: usize,
     pub limits: Limits,
-    pub proxies: Proxies,
+    pub proxies: TrustedProxies,
     pub tls: Option<tls::Files>,
     pub log: log::Format,
     /// Whether this is an app container of Cloud Foundry, whose disk does not survive a restart.
@@ -123,9 +123,9 @@ impl Config {
         let limits = gate::limits(&mut reader);
         let proxies = reader.parsed(
             "BROKER_TRUSTED_PROXIES",
-            Proxies::default(),
+            TrustedProxies::default(),
             "addresses and networks such as 10.0.0.0/8, separated by commas",
-            |text| Proxies::parse(text).ok(),
+            |text| TrustedProxies::parse(text).ok(),
         );
         let tls = gate::tls_files(&mut reader);
         let store = store(&mut reader);

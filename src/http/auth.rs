@@ -20,6 +20,24 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// The result of comparing the credentials of one request. Only [`Credentials::check`] makes one, so it cannot be forged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Authentication {
+    attempted: bool,
+    valid: bool,
+}
+
+impl Authentication {
+    /// The request had credentials, valid or not.
+    pub fn was_attempted(self) -> bool {
+        self.attempted
+    }
+
+    pub fn is_valid(self) -> bool {
+        self.valid
+    }
+}
+
 /// Accepts tokens with and without padding: clients differ.
 pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -48,8 +66,16 @@ impl Credentials {
         }
     }
 
-    /// Whether the value of an `Authorization` header carries one of the pairs or tokens. Takes the same time wherever a
-    /// wrong one differs, and whichever of its kind a right one is.
+    /// Compares the value of an `Authorization` header, if there is one.
+    pub fn check(&self, authorization: Option<&str>) -> Authentication {
+        Authentication {
+            attempted: authorization.is_some(),
+            valid: self.accept(authorization),
+        }
+    }
+
+    /// Whether the value of an `Authorization` header has one of the pairs or tokens. The time
+    /// it takes does not tell at which byte a wrong one differs, nor which of several right ones it is.
     pub fn accept(&self, authorization: Option<&str>) -> bool {
         let Some((scheme, token)) = authorization.and_then(|value| value.split_once(' ')) else {
             return false;
@@ -64,7 +90,7 @@ impl Credentials {
                 .is_ok_and(|given| one_of(&given, &self.pairs))
     }
 
-    /// The values of `WWW-Authenticate`: one for each way in. RFC 9110, 11.6.1.
+    /// The values of `WWW-Authenticate`: one for each scheme that is accepted. RFC 9110, 11.6.1.
     pub fn challenges(&self) -> impl Iterator<Item = &'static str> {
         let basic = "Basic realm=\"brokerlet\", charset=\"UTF-8\"";
         let bearer = "Bearer realm=\"brokerlet\"";
@@ -73,7 +99,7 @@ impl Credentials {
         basic.into_iter().chain(bearer)
     }
 
-    /// What a client is to send.
+    /// What a client has to send, in words for the 401.
     pub fn wanted(&self) -> &'static str {
         match (self.pairs.is_empty(), self.tokens.is_empty()) {
             (_, true) => "user name or password",
@@ -90,7 +116,7 @@ fn one_of(given: &[u8], expected: &[Vec<u8>]) -> bool {
     accepted.into()
 }
 
-/// Compares all of `given`, whatever the length of `expected` is, so that the time tells nothing about it.
+/// Compares all of `given` even if the lengths differ, so that the time tells nothing about `expected`.
 fn same(given: &[u8], expected: &[u8]) -> Choice {
     let as_long = given.len() == expected.len();
     let other = if as_long { expected } else { given };

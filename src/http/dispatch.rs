@@ -1,9 +1,12 @@
-//! The dispatcher: authenticate, check the version, then one arm an endpoint, in the order of the specification.
+//! The dispatcher: checks authentication and version, then has one arm for each endpoint, in the order of the
+//! specification.
 
-use super::auth::Credentials;
+use super::auth::{Authentication, Credentials};
 use super::reply::{Body, Reply};
+use super::request::{AUTHORIZATION, Request};
+use super::route::{Route, nothing_at};
 use super::target::{BasePath, Query, check_id, segments};
-use super::{Request, identity, version};
+use super::{identity, version};
 use crate::adapter::{Identity, Origin};
 use crate::broker::error::Error;
 use crate::broker::{Broker, Caller, Names};
@@ -15,10 +18,10 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Largest request body, in bytes, unless something else is said.
+/// Largest request body, in bytes, unless another limit is set.
 pub const MAX_BODY: u64 = 1024 * 1024;
 
-/// Where one asks whether the broker is well.
+/// The path of the health check, which needs no credentials.
 const HEALTH: &str = "/healthz";
 
 /// Longest path in the log, in bytes.
@@ -32,7 +35,7 @@ pub struct Dispatcher {
     max_body: u64,
 }
 
-/// What the log says of a request beside its answer. Nothing in it is secret.
+/// What the log says of a request, besides its answer. Nothing in it is secret.
 #[derive(Debug, Default)]
 struct Note<'a> {
     /// The template, not the path itself.
@@ -41,9 +44,9 @@ struct Note<'a> {
     user: Option<String>,
     instance_id: Option<String>,
     binding_id: Option<String>,
-    /// What the service offering and the plan are called.
+    /// The names of the service offering and the plan.
     names: OnceCell<Arc<Names>>,
-    /// Where there is nothing: the path as it came, without its query.
+    /// The path as it came, without its query. Only if there is no endpoint at it.
     path: Option<&'a str>,
 }
 
@@ -62,7 +65,7 @@ impl Dispatcher {
         Dispatcher { max_body, ..self }
     }
 
-    /// Below a path that a proxy in front leaves in.
+    /// With all endpoints below a base path, for a proxy that does not remove it.
     pub fn below(self, base_path: BasePath) -> Dispatcher {
         Dispatcher { base_path, ..self }
     }
@@ -77,13 +80,24 @@ impl Dispatcher {
         self.base_path.is_health_check(path)
     }
 
-    /// Whether the value of an `Authorization` header is that of a platform.
-    pub fn authorizes(&self, authorization: Option<&str>) -> bool {
-        self.credentials.get().accept(authorization)
+    /// Compares the value of an `Authorization` header with the credentials that are accepted now.
+    pub fn authenticate(&self, authorization: Option<&str>) -> Authentication {
+        self.credentials.get().check(authorization)
     }
 
-    /// Answers one request and returns the line that the log has about it, if any; the caller adds how long it took.
+    /// Answers one request. Returns the log line about it, too, to which the caller adds how long it took.
     pub fn handle(&self, request: &mut Request<'_>) -> (Reply, log::Entry) {
+        let authentication = self.authenticate(request.headers.get(AUTHORIZATION));
+        self.handle_authenticated(request, authentication)
+    }
+
+    /// The same for a request whose credentials were compared before. So the gate, which has to know the result before it
+    /// reads a body, does not make us compare them twice.
+    pub fn handle_authenticated(
+        &self,
+        request: &mut Request<'_>,
+        authentication: Authentication,
+    ) -> (Reply, log::Entry) {
         let echo = request
             .headers
             .get(identity::REQUEST)
@@ -97,7 +111,7 @@ impl Dispatcher {
             ..Note::default()
         };
         let mut reply = self
-            .answer(request, &mut note)
+            .answer(request, authentication, &mut note)
             .unwrap_or_else(Reply::from)
             .with_header("Content-Type", "application/json");
         // spec: Request Identity, SHOULD be in the answer.
@@ -105,7 +119,7 @@ impl Dispatcher {
             reply = reply.with_header(identity::REQUEST, echo.to_owned());
         }
         let line = match reply.status {
-            // Asked for every few seconds.
+            // No line: platforms ask every few seconds.
             200 if note.route == HEALTH => return (reply, log::none()),
             500.. => log::error("request"),
             _ => log::info("request"),
@@ -128,7 +142,12 @@ impl Dispatcher {
         (reply, line)
     }
 
-    fn answer<'a>(&self, request: &mut Request<'a>, note: &mut Note<'a>) -> Result<Reply, Error> {
+    fn answer<'a>(
+        &self,
+        request: &mut Request<'a>,
+        authentication: Authentication,
+        note: &mut Note<'a>,
+    ) -> Result<Reply, Error> {
         let (path, query) = request
             .target
             .split_once('?')
@@ -138,7 +157,7 @@ impl Dispatcher {
             return self.health(request.method);
         }
         note.route = "-";
-        if !self.authorizes(request.headers.get("Authorization")) {
+        if !authentication.is_valid() {
             return Ok(unauthorized(&self.credentials.get()));
         }
         version::check(request.headers.get(version::HEADER))?;
@@ -282,105 +301,6 @@ impl Dispatcher {
     }
 }
 
-/// The endpoints of the specification.
-#[derive(Clone, Copy)]
-enum Route<'a> {
-    Catalog,
-    Instance(&'a str),
-    InstanceOperation(&'a str),
-    Binding(&'a str, &'a str),
-    BindingOperation(&'a str, &'a str),
-}
-
-impl<'a> Route<'a> {
-    fn of(segments: &[&'a str]) -> Option<Route<'a>> {
-        Some(match *segments {
-            ["v2", "catalog"] => Route::Catalog,
-            ["v2", "service_instances", instance] => Route::Instance(instance),
-            ["v2", "service_instances", instance, "last_operation"] => {
-                Route::InstanceOperation(instance)
-            }
-            [
-                "v2",
-                "service_instances",
-                instance,
-                "service_bindings",
-                binding,
-            ] => Route::Binding(instance, binding),
-            [
-                "v2",
-                "service_instances",
-                instance,
-                "service_bindings",
-                binding,
-                "last_operation",
-            ] => Route::BindingOperation(instance, binding),
-            _ => return None,
-        })
-    }
-
-    fn template(self) -> &'static str {
-        match self {
-            Route::Catalog => "/v2/catalog",
-            Route::Instance(_) => "/v2/service_instances/:instance_id",
-            Route::InstanceOperation(_) => "/v2/service_instances/:instance_id/last_operation",
-            Route::Binding(..) => "/v2/service_instances/:instance_id/service_bindings/:binding_id",
-            Route::BindingOperation(..) => {
-                "/v2/service_instances/:instance_id/service_bindings/:binding_id/last_operation"
-            }
-        }
-    }
-
-    fn allowed(self) -> &'static str {
-        match self {
-            Route::Catalog | Route::InstanceOperation(_) | Route::BindingOperation(..) => {
-                "GET, HEAD"
-            }
-            Route::Instance(_) => "GET, HEAD, PUT, PATCH, DELETE",
-            Route::Binding(..) => "GET, HEAD, PUT, DELETE",
-        }
-    }
-
-    fn instance_id(self) -> Option<&'a str> {
-        match self {
-            Route::Catalog => None,
-            Route::Instance(instance)
-            | Route::InstanceOperation(instance)
-            | Route::Binding(instance, _)
-            | Route::BindingOperation(instance, _) => Some(instance),
-        }
-    }
-
-    fn binding_id(self) -> Option<&'a str> {
-        match self {
-            Route::Binding(_, binding) | Route::BindingOperation(_, binding) => Some(binding),
-            _ => None,
-        }
-    }
-}
-
-/// 404, with the path that was meant, where that can be told.
-fn nothing_at(segments: &[&str]) -> Error {
-    let end = segments.iter().rposition(|segment| !segment.is_empty());
-    let whole = &segments[..end.map_or(0, |last| last + 1)];
-    let slash = whole.len() < segments.len();
-    let below = [&["v2"], whole].concat();
-    let (meant, prefix) = match (Route::of(whole), Route::of(&below)) {
-        (Some(route), _) if slash => (route, false),
-        (_, Some(route)) => (route, true),
-        _ => return Error::not_found("There is nothing at this path."),
-    };
-    let what = match (prefix, slash) {
-        (true, true) => "does not begin with /v2, and ends with a slash",
-        (true, false) => "does not begin with /v2",
-        (false, _) => "ends with a slash",
-    };
-    Error::not_found(format!(
-        "There is nothing at this path: it {what}; wanted {}.",
-        meant.template()
-    ))
-}
-
 /// spec: Platform to Service Broker Authentication, 401.
 fn unauthorized(credentials: &Credentials) -> Reply {
     let wanted = credentials.wanted();
@@ -407,12 +327,12 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// Paths are the client's words, too; a line that repeats them stays short.
+/// Clients choose their paths: a log line that repeats one stays short.
 fn shortened(path: &str) -> &str {
     &path[..path.floor_char_boundary(MAX_PATH)]
 }
 
-/// Methods are the client's words: those that nobody knows do not reach the log.
+/// Clients choose their methods: unknown ones do not reach the log.
 fn method_for_log(method: &str) -> &str {
     match method {
         "GET" | "HEAD" | "PUT" | "PATCH" | "DELETE" | "POST" | "OPTIONS" => method,

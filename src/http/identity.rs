@@ -12,10 +12,10 @@ pub const ORIGINATING: &str = "X-Broker-API-Originating-Identity";
 pub const REQUEST: &str = "X-Broker-API-Request-Identity";
 pub const VCAP_REQUEST: &str = "X-Vcap-Request-Id";
 
-/// Longest request identity that is echoed; they are GUIDs.
+/// Longest request identity that is sent back. Most are GUIDs.
 const MAX_REQUEST_IDENTITY: usize = 1024;
 
-/// Parses `Platform value`, where the value is a JSON object in Base64; 400 where it is anything else.
+/// Parses `PLATFORM VALUE`, where the value is a JSON object in Base64. Anything else is a 400.
 pub fn parse(header: &str) -> Result<Identity, Error> {
     let wrong = |what: &str| {
         Error::bad_request(format!(
@@ -40,7 +40,7 @@ pub fn parse(header: &str) -> Result<Identity, Error> {
     })
 }
 
-/// The request identity, if it may be sent back: nothing of a request becomes part of an answer's head unchecked.
+/// The request identity, if it is safe to send it back in a header field.
 pub fn echoed(header: &str) -> Option<&str> {
     let safe = !header.is_empty()
         && header.len() <= MAX_REQUEST_IDENTITY

@@ -1,60 +1,25 @@
-//! HTTP: the only rooms that know tiny_http are [`server`] and, before it, the front door.
+//! HTTP: everything between the socket and [`Broker`](crate::broker::Broker). The rest of the crate knows no HTTP.
 //!
-//! [`dispatch`] takes a plain [`Request`] and returns a plain [`reply::Reply`], so that it can be called without a socket.
+//! A file uses only files above it in this list:
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `target`, `version`, `auth`, `identity` | read one part of a request each |
+//! | `request`, `reply` | a request and an answer as plain values, so that tests can do without a socket |
+//! | `route` | which endpoint a path is |
+//! | `dispatch` | checks authentication and version, then one arm for each endpoint |
+//! | `server` | the request loop; alone in knowing tiny_http |
+//! | `gate` | stands before tiny_http, and keeps from it whatever is hostile |
 
 pub mod auth;
 pub mod dispatch;
 pub mod gate;
 pub mod identity;
 pub mod reply;
+pub mod request;
+mod route;
 pub mod server;
 pub mod target;
-mod tray;
 pub mod version;
 
-use std::io::Read;
-
-/// The header fields that are read behind the gate; it passes on no others.
-pub const FORWARDED: [&str; 7] = [
-    "Authorization",
-    version::HEADER,
-    identity::ORIGINATING,
-    identity::REQUEST,
-    identity::VCAP_REQUEST,
-    "If-None-Match",
-    "If-Modified-Since",
-];
-
-/// A request as the dispatcher sees it.
-pub struct Request<'a> {
-    /// In capitals, as in `GET`.
-    pub method: &'a str,
-    /// Path and query, as they came.
-    pub target: &'a str,
-    pub headers: Headers<'a>,
-    /// The declared length of the body, where there is one.
-    pub content_length: Option<u64>,
-    /// Not read before the request is authenticated.
-    pub body: &'a mut dyn Read,
-}
-
-/// The header fields of a request, in their order.
-pub struct Headers<'a>(Vec<(&'a str, &'a str)>);
-
-impl<'a> Headers<'a> {
-    pub fn new(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Headers<'a> {
-        Headers(fields.into_iter().collect())
-    }
-
-    /// The value of the first field of this name, without white space around it.
-    pub fn get(&self, name: &str) -> Option<&'a str> {
-        debug_assert!(
-            name == server::GATE || FORWARDED.contains(&name),
-            "the gate does not pass {name} on"
-        );
-        self.0
-            .iter()
-            .find(|(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.trim_matches([' ', '\t']))
-    }
-}
+pub use request::{FORWARDED, Headers, Request};

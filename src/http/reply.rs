@@ -1,4 +1,4 @@
-//! Answers as plain values.
+//! An answer as a plain value.
 
 use crate::broker::Answer;
 use crate::broker::error::Error;
@@ -12,11 +12,11 @@ pub struct Reply {
     pub status: u16,
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     pub body: Body,
-    /// For the log: what became of the request.
+    /// For the log: the result in one word.
     pub outcome: Cow<'static, str>,
-    /// For the log: why it is no success.
+    /// For the log: why the request did not succeed.
     pub reason: Option<Cow<'static, str>>,
-    /// For the log: what the operator should know of a failure.
+    /// For the log: what the operator should know, and the user should not.
     pub detail: Option<String>,
 }
 
@@ -24,7 +24,7 @@ pub struct Reply {
 #[derive(Debug, Clone)]
 pub enum Body {
     Owned(Vec<u8>),
-    /// Rendered once, served to everybody.
+    /// Rendered once, and sent many times.
     Shared(Arc<[u8]>),
 }
 
@@ -54,11 +54,11 @@ impl Reply {
         self
     }
 
-    /// The body as it goes out: `bodiless` for HEAD.
-    pub fn sent_body(&self, bodiless: bool) -> &[u8] {
+    /// The body as it is sent. To a HEAD there is none.
+    pub fn sent_body(&self, is_head: bool) -> &[u8] {
         match self.status {
             204 | 304 => &[],
-            _ if bodiless => &[],
+            _ if is_head => &[],
             _ => self.body.as_ref(),
         }
     }

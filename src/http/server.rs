@@ -1,20 +1,23 @@
 //! The blocking request loop, its workers, and the graceful stop.
 //!
-//! tiny_http accepts connections and reads requests on threads of its own and puts them into one queue. Each worker
-//! takes one request after the other, and has the dispatcher answer it. Requests come from the [`gate`](super::gate), which
-//! is in front on a private socket; it gets the answer as a value, on a tray, and knows best how to send it.
+//! tiny_http accepts connections and reads requests on threads of its own, and puts them into one queue. Each worker takes
+//! one request after the other and has the dispatcher answer it. Requests come from the [`gate`](super::gate), on a private
+//! socket. It keeps an [`Exchange`] ready for each of them, which gets the answer.
 
+mod message;
+
+use super::auth::Authentication;
 use super::dispatch::Dispatcher;
 use super::reply::{Body, Reply};
-use super::tray::Tray;
-use super::{Headers, Request};
+use super::request::{Headers, Request};
 use crate::broker::error::Error;
 use crate::log;
+use message::{Head, response};
 
 use std::collections::HashMap;
-use std::io::{self, Cursor};
+use std::io;
 use std::mem::ManuallyDrop;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -23,14 +26,35 @@ use std::thread;
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
-/// The field in which the gate says who the client is. Its value begins with the key that only the gate knows, and the
-/// number of the tray on which it expects the answer. Short, since tiny_http reads byte by byte.
+/// The header field by which a worker finds the exchange of a request: a key that only the gate knows, and the number of
+/// the connection that the request came on. Short, since tiny_http reads byte by byte.
 pub const GATE: &str = "Gate";
+
+/// One request, as the gate and a worker share it.
+pub trait Exchange: Send + Sync {
+    /// What the gate knows of the request besides its text. `None` for a probe: the gate only wants to know whether a
+    /// worker answers.
+    fn context(&self) -> Option<Context>;
+
+    /// Takes the answer, or `None` if the worker has failed. Called once.
+    fn complete(&self, reply: Option<Reply>);
+}
+
+/// What the gate knows of a request. It travels as a value, beside tiny_http, so no client can forge it.
+#[derive(Debug, Clone, Copy)]
+pub struct Context {
+    pub client: IpAddr,
+    /// `https` or `http`, if known.
+    pub proto: Option<&'static str>,
+    pub authentication: Authentication,
+    /// The body has at least this size, which is too large, and was not passed on.
+    pub too_large: Option<u64>,
+}
 
 /// Stack of a worker. A request nests as deeply as its JSON may.
 const STACK: usize = 512 * 1024;
 
-/// A server at work.
+/// A running server.
 pub struct Server {
     shared: Arc<Shared>,
     /// The listening socket, held here too so that it can be closed while requests are worked on.
@@ -40,24 +64,24 @@ pub struct Server {
 }
 
 struct Shared {
-    /// Not dropped: tiny_http would connect to itself to end a thread that has ended already, and panics where its socket
-    /// has an abstract name.
+    /// Never dropped: tiny_http would connect to itself then, and panics if its socket has an abstract name.
     http: ManuallyDrop<tiny_http::Server>,
     dispatcher: Arc<Dispatcher>,
-    /// What the gate proves itself with; without a gate everything is served.
+    /// Requests without this key are refused. `None` without a gate: everything is served.
     key: Option<String>,
     stopping: AtomicBool,
-    trays: Mutex<HashMap<u64, Arc<Tray>>>,
-    /// The workers that there are.
+    /// For each connection from the gate: the exchange that its next request belongs to.
+    exchanges: Mutex<HashMap<u64, Option<Arc<dyn Exchange>>>>,
+    /// How many workers there are.
     workers: Mutex<usize>,
     ended: Condvar,
     broken: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Server {
-    /// Listens on a socket; [`Server::add_worker`] adds those who serve. Where there is a `key`, requests whose field
-    /// [`GATE`] does not begin with it are refused. `broken` is called if tiny_http can accept no more connections; those
-    /// that it has go on.
+    /// Listens on a socket. Nothing is served before [`Server::add_worker`]. With a `key`, requests whose field [`GATE`] does
+    /// not begin with it are refused. `broken` is called if tiny_http can accept no more connections; those that it has
+    /// still work.
     pub fn start<L>(
         listener: L,
         dispatcher: Arc<Dispatcher>,
@@ -75,7 +99,7 @@ impl Server {
                 dispatcher,
                 key,
                 stopping: AtomicBool::new(false),
-                trays: Mutex::default(),
+                exchanges: Mutex::default(),
                 workers: Mutex::new(0),
                 ended: Condvar::new(),
                 broken: Box::new(broken),
@@ -98,29 +122,27 @@ impl Server {
         Ok(())
     }
 
-    /// A new tray for the answers to one request after the other, and its number.
-    pub fn add_tray(&self) -> (u64, Arc<Tray>) {
+    /// A number for a connection from the gate.
+    pub fn add_connection(&self) -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let tray = Arc::new(Tray::default());
-        self.shared.trays().insert(number, tray.clone());
-        (number, tray)
+        self.shared.exchanges().insert(number, None);
+        number
     }
 
-    pub fn remove_tray(&self, number: u64) {
-        self.shared.trays().remove(&number);
+    /// The next request on this connection belongs to this exchange.
+    pub fn expect(&self, connection: u64, exchange: Arc<dyn Exchange>) {
+        let old = self.shared.exchanges().insert(connection, Some(exchange));
+        // Not before the lock is released.
+        drop(old);
     }
 
-    /// Makes sure that somebody serves. True if nobody did.
-    pub fn revive(&self) -> io::Result<bool> {
-        let nobody = *self.shared.workers() == 0;
-        if nobody {
-            self.add_worker()?;
-        }
-        Ok(nobody)
+    pub fn remove_connection(&self, connection: u64) {
+        let old = self.shared.exchanges().remove(&connection);
+        drop(old);
     }
 
-    /// Ends one worker, once it has nothing to do.
+    /// Ends one worker, as soon as one has nothing to do.
     pub fn retire_worker(&self) {
         self.shared.http.unblock();
     }
@@ -170,8 +192,21 @@ impl Drop for Server {
 }
 
 impl Shared {
-    fn trays(&self) -> MutexGuard<'_, HashMap<u64, Arc<Tray>>> {
-        self.trays.lock().unwrap_or_else(PoisonError::into_inner)
+    fn exchanges(&self) -> MutexGuard<'_, HashMap<u64, Option<Arc<dyn Exchange>>>> {
+        self.exchanges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The exchange of a request, if the request came through the gate. Nobody else gets it, so it is answered once.
+    fn take_exchange(&self, key: &str, field: Option<&str>) -> Option<Pending> {
+        let (given, connection) = field?.split_once(' ')?;
+        if !bool::from(given.as_bytes().ct_eq(key.as_bytes())) {
+            return None;
+        }
+        let connection = connection.parse().ok()?;
+        let exchange = self.exchanges().get_mut(&connection)?.take()?;
+        Some(Pending(Some(exchange)))
     }
 
     fn workers(&self) -> MutexGuard<'_, usize> {
@@ -183,21 +218,21 @@ impl Shared {
 fn work(shared: &Shared) {
     let mut head = Head::default();
     while let Some(request) = next(shared) {
-        // tiny_http panics when some connections are reset early; that costs this answer and nothing else.
+        // tiny_http panics when some connections are reset early. That costs this answer and nothing else.
         let _ = catch_unwind(AssertUnwindSafe(|| serve(shared, request, &mut head)));
     }
     *shared.workers() -= 1;
     shared.ended.notify_all();
 }
 
-/// The next request; `None` when the server stops. What is waiting in the queue by then is still answered.
+/// The next request. `None` when the server stops; what is in the queue by then is still answered.
 fn next(shared: &Shared) -> Option<tiny_http::Request> {
     loop {
         match shared.http.recv() {
             Ok(request) => return Some(request),
-            // Unblocked: tiny_http's queue is in order, so nothing that came before is left.
+            // Unblocked. tiny_http's queue is in order, so nothing that came before is left.
             Err(error) if error.raw_os_error().is_none() => return None,
-            // tiny_http's accept loop has ended, as it is to when the server stops.
+            // tiny_http's accept loop has ended because the server stops.
             Err(_) if shared.stopping.load(Ordering::SeqCst) => {}
             Err(error) => {
                 log::error("accept_failed")
@@ -212,152 +247,87 @@ fn next(shared: &Shared) -> Option<tiny_http::Request> {
 fn serve(shared: &Shared, mut received: tiny_http::Request, head: &mut Head) {
     let started = Instant::now();
     head.copy(&received);
-    let headers = head.headers();
-    let Some(visitor) = admitted(shared.key.as_deref(), headers.get(GATE)) else {
-        // An error when responding means that whoever asked has gone.
-        return drop(received.respond(tiny_http::Response::empty(403)));
+    let mut exchange = match &shared.key {
+        None => None,
+        Some(key) => match shared.take_exchange(key, head.field(GATE)) {
+            Some(exchange) => Some(exchange),
+            // An error when responding means that whoever asked has gone.
+            None => return drop(received.respond(tiny_http::Response::empty(403))),
+        },
     };
-    let tray = visitor
-        .tray
-        .and_then(|number| shared.trays().get(&number).cloned());
-    let owed = tray.as_ref().map(|tray| tray.owe());
-    if visitor.is_gate() {
+    let context = exchange.as_ref().and_then(Pending::context);
+    if context.is_none()
+        && let Some(probe) = exchange.take()
+    {
         drop(received.into_writer());
-        return owed.into_iter().for_each(|owed| {
-            owed.put(Reply::new(204, Body::Owned(Vec::new()), "probed"));
-        });
+        return probe.complete(Reply::new(204, Body::Owned(Vec::new()), "probed"));
     }
     let declared = received.body_length().map(|length| length as u64);
+    let too_large = context.and_then(|context| context.too_large);
     let mut request = Request {
         method: head.method(),
         target: head.target(),
-        headers,
-        content_length: visitor.too_large.or(declared),
+        headers: Headers::new(head.fields()),
+        content_length: too_large.or(declared),
         body: received.as_reader(),
     };
-    let handled = catch_unwind(AssertUnwindSafe(|| shared.dispatcher.handle(&mut request)));
-    let (reply, line) = handled.unwrap_or_else(|_| {
-        let error = Error::new(
-            500,
-            "The service broker failed unexpectedly; the operator finds the cause in the broker's log.",
-        );
-        let line = log::error("request")
-            .with("status", error.status)
-            .with("outcome", "panic")
-            .with("reason", error.for_log());
-        (Reply::from(error).with_header("Content-Type", "application/json"), line)
-    });
-    match owed {
-        Some(owed) => {
-            owed.put(reply);
-            // Nothing is written there, but tiny_http goes on to the next request. Last, since it wakes a thread.
+    let dispatcher = &shared.dispatcher;
+    let handled = catch_unwind(AssertUnwindSafe(|| match context {
+        Some(context) => dispatcher.handle_authenticated(&mut request, context.authentication),
+        None => dispatcher.handle(&mut request),
+    }));
+    let (reply, line) = handled.unwrap_or_else(|_| panicked());
+    match exchange {
+        Some(exchange) => {
+            exchange.complete(reply);
+            // Nothing is written, but tiny_http goes on to the next request of the connection. Last, since this wakes a
+            // thread.
             drop(received.into_writer());
         }
         None => drop(received.respond(response(reply))),
     }
-    line.with("client", visitor.client)
-        .with("proto", visitor.proto)
+    let client = context.map(|context| context.client.to_string());
+    line.with("client", client.as_ref())
+        .with("proto", context.and_then(|context| context.proto))
         .with("duration_us", started.elapsed().as_micros() as u64)
         .send();
 }
 
-/// What the gate says of a request, in the words of the field [`GATE`] after the key. Without a gate nothing is said.
-#[derive(Default)]
-struct Visitor<'a> {
-    tray: Option<u64>,
-    /// The client's address; absent where the gate itself wants to know whether anybody is here.
-    client: Option<&'a str>,
-    /// `https` or `http`, where it is known, else `-`.
-    proto: Option<&'a str>,
-    /// The body is of this size at least, and was withheld as too large.
-    too_large: Option<u64>,
-}
+/// An exchange that a worker has to complete. If it is dropped before, the exchange learns that the worker has failed.
+struct Pending(Option<Arc<dyn Exchange>>);
 
-impl Visitor<'_> {
-    fn is_gate(&self) -> bool {
-        self.tray.is_some() && self.client.is_none()
+impl Pending {
+    fn context(&self) -> Option<Context> {
+        self.0.as_ref()?.context()
     }
-}
 
-/// `None` for a request that did not come through the gate.
-fn admitted<'a>(key: Option<&str>, field: Option<&'a str>) -> Option<Visitor<'a>> {
-    let Some(key) = key else {
-        return Some(Visitor::default());
-    };
-    let mut words = field?.split(' ');
-    let given = words.next().unwrap_or_default();
-    if !bool::from(given.as_bytes().ct_eq(key.as_bytes())) {
-        return None;
-    }
-    Some(Visitor {
-        tray: words.next().and_then(|number| number.parse().ok()),
-        client: words.next(),
-        proto: words.next().filter(|proto| *proto != "-"),
-        too_large: words.next().and_then(|size| size.parse().ok()),
-    })
-}
-
-fn response(reply: Reply) -> tiny_http::Response<Cursor<Body>> {
-    let mut headers = Vec::with_capacity(reply.headers.len() + 1);
-    let fields = reply
-        .headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_ref()));
-    for (name, value) in fields.chain([("Server", "brokerlet")]) {
-        // What is not ASCII cannot be sent; nothing that the dispatcher sets is.
-        headers.extend(tiny_http::Header::from_bytes(name, value));
-    }
-    let length = reply.body.as_ref().len();
-    tiny_http::Response::new(
-        reply.status.into(),
-        headers,
-        Cursor::new(reply.body),
-        Some(length),
-        None,
-    )
-    .with_chunked_threshold(usize::MAX)
-}
-
-/// The head of a request, copied into one buffer that a worker uses again: tiny_http lends out either the head or the body.
-#[derive(Default)]
-struct Head {
-    text: String,
-    method: usize,
-    target: usize,
-    /// Ends of name and value of each header field in `text`; each begins where the one before ends.
-    fields: Vec<(usize, usize)>,
-}
-
-impl Head {
-    fn copy(&mut self, request: &tiny_http::Request) {
-        self.text.clear();
-        self.fields.clear();
-        self.text.push_str(request.method().as_str());
-        self.method = self.text.len();
-        self.text.push_str(request.url());
-        self.target = self.text.len();
-        for header in request.headers() {
-            self.text.push_str(header.field.as_str().as_str());
-            let name = self.text.len();
-            self.text.push_str(header.value.as_str());
-            self.fields.push((name, self.text.len()));
+    fn complete(mut self, reply: Reply) {
+        if let Some(exchange) = self.0.take() {
+            exchange.complete(Some(reply));
         }
     }
+}
 
-    fn method(&self) -> &str {
-        &self.text[..self.method]
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.0.take() {
+            exchange.complete(None);
+        }
     }
+}
 
-    fn target(&self) -> &str {
-        &self.text[self.method..self.target]
-    }
-
-    fn headers(&self) -> Headers<'_> {
-        let mut start = self.target;
-        Headers::new(self.fields.iter().map(|&(name, value)| {
-            let field = (&self.text[start..name], &self.text[name..value]);
-            start = value;
-            field
-        }))
-    }
+/// The answer to a request at which the dispatcher panicked, and its log line.
+fn panicked() -> (Reply, log::Entry) {
+    let error = Error::new(
+        500,
+        "The service broker failed unexpectedly; the operator finds the cause in the broker's log.",
+    );
+    let line = log::error("request")
+        .with("status", error.status)
+        .with("outcome", "panic")
+        .with("reason", error.for_log());
+    (
+        Reply::from(error).with_header("Content-Type", "application/json"),
+        line,
+    )
 }

@@ -1,4 +1,4 @@
-//! The request target: path segments and query, percent-decoded. spec: URL Properties.
+//! The request target: the segments of the path, and the query. spec: URL Properties.
 
 use crate::broker::error::Error;
 
@@ -6,11 +6,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use std::borrow::Cow;
 use std::fmt;
 
-/// Longest id accepted, in bytes; Cloud Controller's are up to 255 characters.
+/// Longest id that is accepted, in bytes. Cloud Controller's have up to 255 characters.
 const MAX_ID: usize = 1024;
 
-/// The segments of a path, decoded. A path may begin with several slashes: a broker URL that was registered with a slash
-/// at its end yields `//v2/catalog`.
+/// The segments of a path, percent-decoded. A path may begin with several slashes: if the broker's URL was registered with a
+/// slash at its end, platforms ask for `//v2/catalog`.
 pub fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Error> {
     path.trim_start_matches('/')
         .split('/')
@@ -18,7 +18,7 @@ pub fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Error> {
         .collect()
 }
 
-/// The path that the broker is below, where a proxy in front leaves it in.
+/// The path that all endpoints are below, for a proxy that does not remove it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BasePath(Vec<String>);
 
@@ -44,8 +44,8 @@ impl BasePath {
         }
     }
 
-    /// What is left of the segments of a path below this one, or none if it is not below it. As at the beginning, there may
-    /// be several slashes behind it.
+    /// The segments of a path that follow the base path. `None` if it is not below that. Between the two there may be
+    /// several slashes, as at the beginning of a path.
     pub fn strip<'s, 'a>(&self, segments: &'s [Cow<'a, str>]) -> Option<&'s [Cow<'a, str>]> {
         let (base, below) = segments.split_at_checked(self.0.len())?;
         if self.0.is_empty() {
@@ -55,7 +55,7 @@ impl BasePath {
         (base == self.0).then(|| &below[slashes.count()..])
     }
 
-    /// Whether a path is that of the health check, which works at the root and below the base path.
+    /// Whether a path is that of the health check, which is at the root and below the base path.
     pub fn is_health_check(&self, path: &str) -> bool {
         const HEALTH: &str = "/healthz";
         let below = || {
@@ -65,7 +65,7 @@ impl BasePath {
         path == HEALTH || (!self.0.is_empty() && below() == Some(true))
     }
 
-    /// The 404 of a path that is not below this one.
+    /// The 404 for a path that is not below the base path.
     pub fn elsewhere(&self) -> Error {
         let base = self.to_string();
         Error::not_found(format!(
@@ -106,7 +106,7 @@ pub fn check_id(name: &str, id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The fields of a query string that the specification knows. Empty ones count as absent where they are optional.
+/// The fields of a query that the specification knows. Empty ones count as absent.
 #[derive(Debug, Default)]
 pub struct Query<'a> {
     pub service_id: Option<Cow<'a, str>>,
@@ -144,7 +144,7 @@ impl<'a> Query<'a> {
         Ok(parsed)
     }
 
-    /// The two ids that a delete must name. spec: Unbinding and Deprovisioning, Parameters.
+    /// The two ids that a delete must have. spec: Unbinding and Deprovisioning, Parameters.
     pub fn required_ids(&self) -> Result<(&str, &str), Error> {
         let missing = |name: &str| {
             Error::bad_request(format!("{name} is missing in the query of the request."))
@@ -158,7 +158,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// In queries a plus stands for a space, as forms and most HTTP clients write it.
+/// Decodes a value of the query, in which a plus is a space: most HTTP clients write it so.
 fn plus_decoded<'a>(name: &str, value: &'a str) -> Result<Cow<'a, str>, Error> {
     if !value.contains('+') {
         return decode(name, value);

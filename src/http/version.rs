@@ -3,10 +3,10 @@
 use crate::broker::error::Error;
 
 pub const HEADER: &str = "X-Broker-API-Version";
-/// The oldest version accepted; later minor versions only add.
+/// The oldest version that is accepted. Later ones only add to it.
 const OLDEST: (u32, u32) = (2, 10);
 
-/// 400 where the header is missing or malformed, 412 where the version is not supported.
+/// 400 if the header is missing or malformed, 412 if the version is not supported.
 pub fn check(header: Option<&str>) -> Result<(), Error> {
     let Some(text) = header.filter(|text| !text.is_empty()) else {
         return Err(Error::bad_request(format!(

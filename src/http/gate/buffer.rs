@@ -1,8 +1,7 @@
-//! Bytes on their way from a socket.
+//! Bytes that were read from a socket and not used yet.
 
 use std::io::{self, Read};
 
-/// Bytes that were read and not used yet, with space for more.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
@@ -11,7 +10,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// With space for so many bytes.
+    /// `space`: in bytes.
     pub fn new(space: usize) -> Buffer {
         Buffer {
             bytes: vec![0; space],
@@ -20,7 +19,7 @@ impl Buffer {
         }
     }
 
-    /// What was read and not used.
+    /// The bytes that were read and not used yet.
     pub fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -29,7 +28,7 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// Reads once, at most so much that `most` bytes are filled. Returns how many came: none at the end of the stream.
+    /// Reads once, until at most `most` bytes are filled. Returns how many bytes came; 0 at the end of the stream.
     pub fn read(&mut self, from: &mut impl Read, most: usize) -> io::Result<usize> {
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -46,7 +45,7 @@ impl Buffer {
         Ok(count)
     }
 
-    /// Forgets the first `count` bytes.
+    /// Drops the first `count` bytes.
     pub fn consume(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.end);
         if self.is_empty() {
@@ -54,7 +53,7 @@ impl Buffer {
         }
     }
 
-    /// Gives back the memory beyond `space`, if nothing is in it.
+    /// Releases the memory beyond `space`, if the buffer is empty.
     pub fn shrink(&mut self, space: usize) {
         if self.is_empty() && self.bytes.len() > space {
             self.bytes.truncate(space);
@@ -68,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_comes_out_in_order_and_within_the_limit() {
+    fn bytes_come_out_in_order_and_within_the_limit() {
         let input: Vec<u8> = (0..=255).collect();
         let mut from = &input[..];
         let mut buffer = Buffer::new(8);

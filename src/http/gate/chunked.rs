@@ -1,10 +1,10 @@
-//! Decoding a chunked body, strictly. spec: RFC 9112, 7.1.
+//! Decodes a chunked body, strictly. spec: RFC 9112, 7.1.
 
 use super::head::is_token;
 
 /// Longest line that gives the size of a chunk, with its extensions, in bytes.
 const MAX_SIZE_LINE: usize = 256;
-/// Most bytes of trailer fields; they are read and forgotten.
+/// Most bytes of trailer fields, which are read and ignored.
 const MAX_TRAILERS: usize = 4096;
 
 /// Why a body is refused.
@@ -14,13 +14,13 @@ pub enum Fault {
     TooLarge,
 }
 
-/// Takes the bytes of a chunked body as they come.
+/// Takes the bytes of a chunked body in any pieces.
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
     /// Bytes of the chunk that are still to come.
     left: usize,
-    /// Bytes that the body may still have.
+    /// Bytes that the body may have beyond those so far.
     room: usize,
     /// Length of the size line or of the trailers so far.
     line: usize,
@@ -60,7 +60,7 @@ impl Decoder {
         self.state == State::Done
     }
 
-    /// Decodes from `input`, appends to `body`, and returns how many bytes were taken: all of them, unless the body ends
+    /// Decodes `input`, and appends the data to `body`. Returns how many bytes were taken: all, unless the body ends
     /// before.
     pub fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<usize, Fault> {
         let mut at = 0;

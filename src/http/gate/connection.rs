@@ -1,65 +1,56 @@
-//! One connection, from its first byte to its last: requests are received whole, handed to tiny_http, and answered in
-//! their order.
+//! One connection, from its first byte to its last: requests are read whole, passed on, and answered in their order.
 
-use super::Shared;
-use super::answer::{self, Persistence};
-use super::direct::{Direct, Form, Outcome};
-use super::lines::CHECK;
-use super::receive::{Arrival, End, Receiver, Request};
+use super::client::Client;
+use super::exchange::{CHECK, Exchange, Outcome};
+use super::request_reader::{Arrival, End, Received, RequestReader};
+use super::response_writer::{Format, Persistence, refusal, render};
+use super::shared::Shared;
 use super::transport::Transport;
-use super::visit::Visit;
 use crate::broker::error::Error;
 use crate::http::reply::Reply;
+use crate::http::server::Context;
 
-use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the health check may take before it fails.
 const HEALTH: Duration = Duration::from_secs(5);
+/// How often a request is sent before it fails. To send one twice does no harm: all of them are idempotent.
+const ATTEMPTS: usize = 2;
 
-/// A connection at work.
 pub struct Connection<'g> {
-    gate: &'g Shared,
-    visit: &'g Visit,
-    receiver: Receiver<'g>,
-    /// The head of a request for tiny_http, the words that tell of its client, and the answer.
+    shared: &'g Arc<Shared>,
+    client: &'g Arc<Client>,
+    reader: RequestReader<'g>,
+    /// The head of the last request, as it is passed on.
     head: Vec<u8>,
-    words: String,
+    /// The body of a request that a worker answers itself, while the next request is read.
+    body: Vec<u8>,
     answer: Vec<u8>,
-    /// Where workers may send answers themselves: that, and the body of the request that one of them has.
-    direct: Option<Arc<Direct>>,
-    handed_over: Vec<u8>,
 }
 
 /// How a connection goes on.
 enum Next {
     /// Another request may come.
     Request,
-    /// A worker has the request, and sends the answer.
-    Answer(Form),
     /// The connection ends. `linger`: the client may still be sending.
     Close { linger: bool },
 }
 
 impl<'g> Connection<'g> {
     pub fn new(
-        gate: &'g Arc<Shared>,
-        visit: &'g Arc<Visit>,
-        client: Transport<'g>,
+        shared: &'g Arc<Shared>,
+        client: &'g Arc<Client>,
+        transport: Transport<'g>,
     ) -> Connection<'g> {
-        let direct = matches!(client, Transport::Plain(_))
-            .then(|| Arc::new(Direct::new(gate.clone(), visit.clone())));
         Connection {
-            gate,
-            visit,
-            receiver: Receiver::new(gate, visit, client),
+            shared,
+            client,
+            reader: RequestReader::new(shared, client, transport),
             head: Vec::with_capacity(512),
-            words: String::new(),
+            body: Vec::new(),
             answer: Vec::new(),
-            direct,
-            handed_over: Vec::new(),
         }
     }
 
@@ -67,44 +58,26 @@ impl<'g> Connection<'g> {
     /// client may still be sending.
     pub fn serve(&mut self, begun: Option<Instant>) -> bool {
         let linger = self.serve_all(begun);
-        self.receiver.client.close();
+        self.reader.transport.close();
         linger
     }
 
     fn serve_all(&mut self, mut begun: Option<Instant>) -> bool {
-        let limits = &self.gate.limits;
+        let limits = &self.shared.limits;
         let mut patience = limits.silent;
         let mut served = false;
         loop {
-            if begun.is_none() && !self.receiver.has_more() {
-                self.gate.admission.rest(self.visit, served);
-                let visit = self.visit;
-                match self
-                    .receiver
-                    .wait(Instant::now() + patience, || visit.work())
-                {
+            if begun.is_none() && !self.reader.has_more() {
+                self.shared.connection_limit.set_idle(self.client, served);
+                match self.reader.wait(Instant::now() + patience) {
                     Arrival::Request => {}
-                    Arrival::End | Arrival::Nothing => return false,
+                    Arrival::End | Arrival::TimedOut => return false,
                 }
             }
-            self.visit.work();
+            self.client.set_receiving();
             let deadline = begun.take().unwrap_or_else(Instant::now) + limits.request;
-            let received = self.receiver.receive(deadline, &mut self.head);
-            let next = match received {
-                Ok(mut request) => {
-                    let next = self.exchange(&request);
-                    self.receiver.finish(&mut request);
-                    next
-                }
-                Err(end) => Err(end),
-            };
-            let next = match next {
-                Ok(Next::Answer(form)) => self.wait_for_answer(form),
-                next => next,
-            };
-            match next {
+            match self.serve_one(deadline) {
                 Ok(Next::Request) => (patience, served) = (limits.idle, true),
-                Ok(Next::Answer(_)) => {}
                 Ok(Next::Close { linger }) => return linger,
                 Err(End::Gone) => return false,
                 Err(End::Refused(error)) => {
@@ -115,134 +88,167 @@ impl<'g> Connection<'g> {
         }
     }
 
-    /// Has a request answered, and passes the answer on.
-    fn exchange(&mut self, request: &Request<'_>) -> Result<Next, End> {
-        self.words.clear();
-        // Writing to a string does not fail.
-        let proto = request.proto.unwrap_or("-");
-        let _ = write!(self.words, " {} {proto}", request.client);
-        if let Some(size) = request.too_large {
-            let _ = write!(self.words, " {size}");
+    fn serve_one(&mut self, deadline: Instant) -> Result<Next, End> {
+        let mut request = self.reader.read(deadline, &mut self.head)?;
+        if !self.may_answer_directly(&request) {
+            let next = self.answer(&request);
+            self.reader.finish(&mut request);
+            return next;
         }
-        if self.may_be_handed_over(request)
-            && let Some(direct) = &self.direct
-        {
-            let form = request.form;
-            self.handed_over.clear();
-            self.handed_over
-                .extend_from_slice(self.receiver.body(request));
-            let line = self.gate.lines.take(None)?;
-            let request = [&*self.head, self.words.as_bytes(), &self.handed_over];
-            direct.hand_over(line, request, form);
-            return Ok(Next::Answer(form));
-        }
-        let deadline = request.is_health_check.then(|| Instant::now() + HEALTH);
-        let body = self.receiver.body(request);
-        let lines = &self.gate.lines;
-        let reply = lines.ask([&self.head, self.words.as_bytes(), body], deadline, 2)?;
-        if reply.status == 401 && request.authenticates {
-            let delay = self.gate.throttle.failed(request.client, Instant::now());
-            if !delay.is_zero() {
-                self.gate.admission.rest(self.visit, true);
-                self.visit.pause(delay);
-                self.visit.work();
-            }
-        }
-        let stays = request.keep_alive && self.gate.admission.lets_stay(self.visit);
-        match self.send(
-            &reply,
-            Persistence::of(stays, request.form.old),
-            request.form.bodiless,
-        ) {
-            Err(_) => Err(End::Gone),
-            Ok(()) if stays => Ok(Next::Request),
-            Ok(()) => Ok(Next::Close { linger: true }),
-        }
+        self.body.clear();
+        self.body.extend_from_slice(self.reader.body(&request));
+        self.reader.finish(&mut request);
+        self.let_worker_answer(request.context, request.format)
     }
 
-    /// Nothing but the answer is left to do, if all goes well, and then the connection rests.
-    fn may_be_handed_over(&self, request: &Request<'_>) -> bool {
+    /// The usual case: nothing but the answer is left to do for this request, and then the connection is idle.
+    fn may_answer_directly(&self, request: &Received<'_>) -> bool {
         request.keep_alive
-            && request.authorized
+            && request.context.authentication.is_valid()
+            && matches!(self.reader.transport, Transport::Plain(_))
             && !request.holds_memory()
             && !request.is_health_check
-            && !self.receiver.has_more_than(request)
+            && !self.reader.has_more_than(request)
     }
 
-    /// Waits until a worker has sent the answer, and for the first byte of the next request.
-    fn wait_for_answer(&mut self, form: Form) -> Result<Next, End> {
-        let Some(direct) = self.direct.clone() else {
-            return Ok(Next::Close { linger: false });
-        };
-        let mut answered = None;
-        let mut ended = false;
-        while !ended && !self.receiver.has_more() {
-            let patience = match answered {
-                // So that a line that leads to nobody is noticed.
-                None => Instant::now() + CHECK,
-                Some(since) => since + self.gate.limits.idle,
-            };
-            match self.receiver.wait(patience, || direct.has_begun_another()) {
-                Arrival::Request => {}
-                Arrival::End => ended = true,
-                Arrival::Nothing if answered.is_some() => return Ok(Next::Close { linger: false }),
-                Arrival::Nothing => match direct.settled() {
-                    Some(Outcome::Sent(since)) => answered = Some(since),
-                    Some(outcome) => return self.settle(outcome, form),
-                    None => direct.look_after(),
-                },
+    /// Has a request answered, and sends the answer.
+    fn answer(&mut self, request: &Received<'_>) -> Result<Next, End> {
+        let (context, format) = (request.context, request.format);
+        let deadline = request.is_health_check.then(|| Instant::now() + HEALTH);
+        let reply = self.ask(context, self.reader.body(request), deadline)?;
+        if reply.status == 401 && context.authentication.was_attempted() {
+            self.delay_login(context);
+        }
+        let stays = request.keep_alive && self.shared.connection_limit.may_stay(self.client);
+        self.send(&reply, Persistence::of(stays, format), format)?;
+        match stays {
+            true => Ok(Next::Request),
+            false => Ok(Next::Close { linger: true }),
+        }
+    }
+
+    /// Has a worker answer a request. If tiny_http drops it, asks again.
+    fn ask(
+        &self,
+        context: Context,
+        body: &[u8],
+        deadline: Option<Instant>,
+    ) -> Result<Reply, Error> {
+        for _ in 0..ATTEMPTS {
+            let upstream = self.shared.upstream.acquire(deadline)?;
+            let exchange = Exchange::new(self.shared, self.client, context, None);
+            exchange.start(upstream, [&self.head, body]);
+            if let Outcome::Reply(reply) = exchange.wait(deadline) {
+                return Ok(reply);
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                break;
             }
         }
-        let outcome = match answered {
-            Some(since) => Outcome::Sent(since),
-            None => direct.wait(CHECK),
-        };
-        match outcome {
-            Outcome::Sent(_) if ended => Ok(Next::Close { linger: false }),
-            outcome => self.settle(outcome, form),
+        Err(unanswered())
+    }
+
+    /// Holds back the answer to wrong credentials if there were too many. The connection can be closed meanwhile.
+    fn delay_login(&self, context: Context) {
+        let limit = &self.shared.rate_limit;
+        let delay = limit.failed(context.client, Instant::now());
+        if !delay.is_zero() {
+            self.shared.connection_limit.set_idle(self.client, true);
+            self.client.sleep(delay);
+            self.client.set_receiving();
+        }
+    }
+
+    /// Has a worker send the answer, and waits for the next request meanwhile.
+    fn let_worker_answer(&mut self, context: Context, format: Format) -> Result<Next, End> {
+        let upstream = self.shared.upstream.acquire(None)?;
+        let exchange = Exchange::new(self.shared, self.client, context, Some(format));
+        self.client.set_answering();
+        exchange.start(upstream, [&self.head, &self.body]);
+        let mut sent = None;
+        loop {
+            let until = match sent {
+                None => Instant::now() + CHECK,
+                Some(since) => since + self.shared.limits.idle,
+            };
+            let ended = match self.reader.wait(until) {
+                Arrival::TimedOut if sent.is_some() => return Ok(Next::Close { linger: false }),
+                Arrival::TimedOut => {
+                    match exchange.outcome() {
+                        None => exchange.check(true),
+                        Some(Outcome::Sent(since)) => sent = Some(since),
+                        Some(outcome) => return self.finish(outcome, context, format),
+                    }
+                    continue;
+                }
+                Arrival::End => true,
+                Arrival::Request => false,
+            };
+            let outcome = match sent {
+                Some(since) => Outcome::Sent(since),
+                None => exchange.wait(None),
+            };
+            return match outcome {
+                Outcome::Sent(_) if ended => Ok(Next::Close { linger: false }),
+                outcome => self.finish(outcome, context, format),
+            };
         }
     }
 
     /// Does what a worker has left to do.
-    fn settle(&mut self, outcome: Outcome, form: Form) -> Result<Next, End> {
-        let sent = match outcome {
+    fn finish(&mut self, outcome: Outcome, context: Context, format: Format) -> Result<Next, End> {
+        match outcome {
             Outcome::Sent(_) => return Ok(Next::Request),
-            Outcome::Last => Ok(()),
+            Outcome::SentLast => {}
             Outcome::Rest(rest) => {
-                let client = &mut self.receiver.client;
-                client.set_deadline(Instant::now() + self.gate.limits.answer);
-                client.write_all(&rest)
+                let transport = &mut self.reader.transport;
+                transport.set_deadline(Instant::now() + self.shared.limits.answer);
+                transport.write_all(&rest).map_err(|_| End::Gone)?;
             }
-            Outcome::Lost => {
-                let request = [&*self.head, self.words.as_bytes(), &self.handed_over];
-                let reply = self.gate.lines.ask(request, None, 1)?;
-                self.send(&reply, Persistence::Closed, form.bodiless)
+            Outcome::Reply(reply) => self.send(&reply, Persistence::Closed, format)?,
+            Outcome::Failed => {
+                let reply = self.ask(context, &self.body, None)?;
+                self.send(&reply, Persistence::Closed, format)?;
             }
-        };
-        sent.map_err(|_| End::Gone)?;
+        }
         Ok(Next::Close { linger: true })
     }
 
-    fn send(
+    fn send(&mut self, reply: &Reply, connection: Persistence, format: Format) -> Result<(), End> {
+        self.try_send(reply, connection, format)
+            .map_err(|_| End::Gone)
+    }
+
+    fn try_send(
         &mut self,
         reply: &Reply,
         connection: Persistence,
-        bodiless: bool,
-    ) -> std::io::Result<()> {
-        let rest = answer::render(reply, connection, bodiless, &mut self.answer);
-        let client = &mut self.receiver.client;
-        client.set_deadline(Instant::now() + self.gate.limits.answer);
-        client.write_all(&self.answer)?;
-        client.write_all(rest)?;
-        client.flush()
+        format: Format,
+    ) -> io::Result<()> {
+        let rest = render(reply, connection, format, &mut self.answer);
+        let transport = &mut self.reader.transport;
+        transport.set_deadline(Instant::now() + self.shared.limits.answer);
+        transport.write_all(&self.answer)?;
+        transport.write_all(rest)?;
+        transport.flush()
     }
 
-    /// Answers what never gets to tiny_http.
+    /// Answers a request that is not passed on.
     fn refuse(&mut self, error: Error) {
-        self.gate
-            .refusals
-            .log(self.visit.peer, Some(error.status), &error.description);
-        // Whoever does not listen misses it.
-        let _ = self.send(&answer::refusal(error), Persistence::Closed, false);
+        let (status, reason) = (error.status, &error.description);
+        let log = &self.shared.refusal_log;
+        log.refused(self.client.peer, Some(status), reason);
+        // Fails if the client has gone.
+        let _ = self.send(&refusal(error), Persistence::Closed, Format::default());
+    }
+}
+
+fn unanswered() -> Error {
+    Error {
+        retry_after: Some(1),
+        ..Error::new(
+            503,
+            "The service broker did not answer. Try again in a moment; the operator finds the cause in the broker's log.",
+        )
     }
 }

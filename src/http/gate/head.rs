@@ -1,29 +1,29 @@
-//! The head of a request, checked strictly: whatever two programs could read in two ways is refused.
+//! The head of a request, checked strictly: what two programs could read in two ways is refused.
 //!
-//! spec: RFC 9110 and RFC 9112. `httparse` splits the head into its parts; it is lenient in places, so line ends, NUL and
-//! everything about the length of the body are checked here.
+//! spec: RFC 9110 and RFC 9112. `httparse` splits the head into its parts. It is lenient in places, so we check line
+//! ends, NUL and everything about the length of the body ourselves.
 
 use super::limits::{Limits, MAX_FIELDS};
 use crate::broker::error::Error;
-use crate::http::FORWARDED;
+use crate::http::request::FORWARDED;
 
-/// A head, in one piece and well-formed.
+/// A complete and well-formed head.
 #[derive(Debug)]
 pub struct Head<'b> {
     /// A token, as in `GET`.
     pub method: &'b str,
     /// Path and query: visible ASCII that begins with a slash. Of a target in absolute form, what follows the host.
     pub target: &'b str,
-    /// The fields that the broker reads, by the names it has for them; the rest is left behind here.
+    /// Only the fields in [`FORWARDED`], with the names as they are written there.
     pub fields: Vec<(&'static str, &'b str)>,
     pub body: Framing,
     /// Whether another request may follow on the connection.
     pub keep_alive: bool,
-    /// The client speaks HTTP/1.0: it has to be told that the connection stays, and knows no interim answers.
-    pub old: bool,
+    /// The client speaks HTTP/1.0: it has to be told that the connection stays open, and knows no `100 Continue`.
+    pub http10: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
-    /// `X-Forwarded-For` and `X-Forwarded-Proto`, from whoever sent them.
+    /// `X-Forwarded-For` and `X-Forwarded-Proto`. Not to be trusted without a look at who sent them.
     pub forwarded_for: Vec<&'b str>,
     pub forwarded_proto: Option<&'b str>,
 }
@@ -31,15 +31,15 @@ pub struct Head<'b> {
 /// How long the body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// There is none.
+    /// There is no body.
     None,
-    /// That many bytes, as declared.
+    /// The declared number of bytes.
     Length(u64),
     Chunked,
 }
 
 impl<'b> Head<'b> {
-    /// The value of the first of the broker's fields with this name.
+    /// The value of the first field with this name, which must be one of [`FORWARDED`].
     pub fn field(&self, name: &str) -> Option<&'b str> {
         self.fields
             .iter()
@@ -53,8 +53,7 @@ impl<'b> Head<'b> {
     }
 }
 
-/// The end of the head in `bytes`, if it is there. `from` says how far an earlier call has looked, and is moved on.
-/// Refuses line ends other than CR LF, NUL, and what cannot be the first byte of a request.
+/// Finds the end of the head, if it is in `bytes`. `from` is how far earlier calls have looked. Refuses line ends other than CR LF, NUL, and what cannot be the first byte of a request.
 pub fn find_end(bytes: &[u8], from: &mut usize) -> Result<Option<usize>, Error> {
     if bytes.first().is_some_and(|first| !is_token(*first)) {
         return Err(refused(if is_handshake(bytes) {
@@ -63,7 +62,7 @@ pub fn find_end(bytes: &[u8], from: &mut usize) -> Result<Option<usize>, Error> 
             "This is no HTTP request: it does not begin with a method."
         }));
     }
-    // The byte before tells what a line feed means.
+    // Whether a line feed is allowed depends on the byte before it.
     let mut at = from.saturating_sub(1);
     while at < bytes.len() {
         match bytes[at] {
@@ -90,7 +89,7 @@ pub fn find_end(bytes: &[u8], from: &mut usize) -> Result<Option<usize>, Error> 
     Ok(None)
 }
 
-/// Reads a head that [`find_end`] has found the end of.
+/// Parses a head whose end was found by [`find_end`].
 pub fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Error> {
     let mut space = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let allowed = limits.fields.min(MAX_FIELDS);
@@ -98,7 +97,7 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Error> {
     let complete = request
         .parse(bytes)
         .map_err(|error| malformed(error, allowed))?;
-    // `find_end` has seen the end; a head that ends elsewhere for httparse is read in two ways.
+    // Two readers that find different ends read the head in two ways.
     if complete != httparse::Status::Complete(bytes.len()) {
         return Err(refused("The head of the request is malformed."));
     }
@@ -108,14 +107,14 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Error> {
         return Err(refused("The head of the request is malformed."));
     };
     let target = origin_form(target)?;
-    let old = version == 0;
+    let http10 = version == 0;
     let mut head = Head {
         method,
         target,
         fields: Vec::with_capacity(FORWARDED.len()),
         body: Framing::None,
-        keep_alive: !old,
-        old,
+        keep_alive: !http10,
+        http10,
         expects_continue: false,
         forwarded_for: Vec::new(),
         forwarded_proto: None,
@@ -130,7 +129,7 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Error> {
             match head.field(known) {
                 None => head.fields.push((known, value)),
                 Some(first) if first == value || is(known, "If-None-Match") => {}
-                // Who reads the other one sees another user, or another version.
+                // A program that reads the other one sees another user, or another version.
                 Some(_) => {
                     return Err(refused(format!(
                         "{known}: found two values that differ, wanted one."
@@ -146,12 +145,12 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Error> {
             head.connection_field(field.name, field.value)?;
         }
     }
-    if hosts > 1 || (hosts == 0 && !old) {
+    if hosts > 1 || (hosts == 0 && !http10) {
         return Err(refused(format!(
             "Host: found {hosts} of these header fields, wanted one."
         )));
     }
-    if head.body == Framing::Chunked && old {
+    if head.body == Framing::Chunked && http10 {
         return Err(refused(
             "Transfer-Encoding: HTTP/1.0 has no such header field.",
         ));
@@ -160,7 +159,7 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Error> {
 }
 
 impl<'b> Head<'b> {
-    /// Fields about this connection and the length of the body.
+    /// Reads a field about the connection or the length of the body.
     fn connection_field(&mut self, name: &str, value: &'b [u8]) -> Result<(), Error> {
         if is(name, "Content-Length") {
             let length = content_length(value)?;
@@ -188,7 +187,7 @@ impl<'b> Head<'b> {
             for option in text("Connection", value)?.split(',').map(str::trim) {
                 if is(option, "close") {
                     self.keep_alive = false;
-                } else if is(option, "keep-alive") && self.old {
+                } else if is(option, "keep-alive") && self.http10 {
                     self.keep_alive = true;
                 }
             }
@@ -199,7 +198,7 @@ impl<'b> Head<'b> {
                     "Expect: wanted \"100-continue\" or nothing.",
                 ));
             }
-            self.expects_continue = !self.old;
+            self.expects_continue = !self.http10;
         } else if is(name, "X-Forwarded-For") {
             self.forwarded_for.extend(std::str::from_utf8(value).ok());
         } else if is(name, "X-Forwarded-Proto") {
@@ -218,7 +217,7 @@ pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Path and query of a target, which may name scheme and host before them. RFC 9112, 3.2.1 and 3.2.2.
+/// Path and query of a target. There may be a scheme and a host before them. RFC 9112, 3.2.1 and 3.2.2.
 fn origin_form(target: &str) -> Result<&str, Error> {
     if target
         .bytes()
@@ -246,14 +245,14 @@ fn origin_form(target: &str) -> Result<&str, Error> {
     if host.is_empty() || !is_host(host) {
         return Err(refused(NO_HOST));
     }
-    // There is nothing at the root, whatever the query says.
+    // A target without a path. There is nothing at the root, so the query does not matter.
     Ok(if path.starts_with('/') { path } else { "/" })
 }
 
 const NO_HOST: &str =
     "Host: found a character that no host has, wanted a name or address, and a port or none.";
 
-/// A host, which may be empty, and a port or none. RFC 9110, 7.2; RFC 3986, 3.2.2.
+/// Whether this is a host, which may be empty, with or without a port. RFC 9110, 7.2; RFC 3986, 3.2.2.
 fn is_host(value: &str) -> bool {
     let (host, port) = match value.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
@@ -269,7 +268,7 @@ fn is_host(value: &str) -> bool {
     host.bytes().all(is_name) && is_port && (port.is_empty() || port.starts_with(':'))
 }
 
-/// How a ClientHello begins: a record of the handshake, of TLS 1 or SSL 3. RFC 8446, 5.1.
+/// Whether this is the beginning of a ClientHello of TLS 1 or SSL 3. RFC 8446, 5.1.
 fn is_handshake(bytes: &[u8]) -> bool {
     bytes[0] == 0x16 && bytes.get(1).is_none_or(|major| *major == 3)
 }
@@ -280,7 +279,7 @@ fn content_length(value: &[u8]) -> Result<u64, Error> {
             "Content-Length: wanted a number of bytes in decimal digits.",
         ));
     }
-    // What does not fit is too large by any measure.
+    // A number that does not fit is larger than every limit.
     Ok(value.iter().fold(0u64, |length, digit| {
         length
             .saturating_mul(10)
@@ -288,7 +287,7 @@ fn content_length(value: &[u8]) -> Result<u64, Error> {
     }))
 }
 
-/// A value of which the broker takes notice: visible ASCII, spaces and tabs.
+/// The value of a field that the broker reads: visible ASCII, spaces and tabs.
 fn text<'b>(name: &str, value: &'b [u8]) -> Result<&'b str, Error> {
     let plain = |byte: &u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
     match std::str::from_utf8(value) {

@@ -1,30 +1,30 @@
-//! What a client may cost the broker: every limit of the gate.
+//! Every limit of the gate, with its default.
 
 use crate::http::dispatch::MAX_BODY;
 
 use std::time::Duration;
 
-/// The limits of the gate. Each is a variable of the environment; see `config`.
+/// Each limit is a variable of the environment; see `config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections served at once. One more waits.
+    /// Connections served at once. One more waits in the queue.
     pub connections: usize,
-    /// How long a connection waits for its turn before it is refused with 503.
+    /// How long a connection waits in the queue before it is refused with 503.
     pub queue: Duration,
     /// Bytes of a request's head: request line and header fields. More is 431.
     pub head: usize,
     /// Header fields of a request. More is 431.
     pub fields: usize,
-    /// Bytes of a request's body, as it is once decoded. More is 413.
+    /// Bytes of a request's body, without the framing of chunks. More is 413.
     pub body: usize,
-    /// Bytes of all bodies that are held at once. A request waits, within its time, until its body fits.
+    /// Bytes of all bodies that are held at once. A request waits, within its time, until there is space for its body.
     pub body_memory: usize,
     /// From the first byte of a request to its last. Longer is 408.
     pub request: Duration,
     /// From the beginning of a connection to its first byte. Then it is closed.
     pub silent: Duration,
-    /// From an answer to the first byte of the next request. Then the connection is closed. Longer than the 90 seconds of
-    /// Cloud Foundry's router, so that the router closes first and never finds a connection closed that it is about to use.
+    /// From an answer to the first byte of the next request. Then the connection is closed. Cloud Foundry's router keeps its
+    /// connections for 90 seconds. This is longer, so the router closes first, and never uses one that is closed.
     pub idle: Duration,
     /// From the first byte of an answer to its last. Then the connection is closed.
     pub answer: Duration,

@@ -1,4 +1,4 @@
-//! A client's socket under a deadline.
+//! A client's socket with a deadline.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 /// The shortest timeout that every system knows.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// Reads and writes fail with [`ErrorKind::TimedOut`] once the deadline has passed, however little comes at a time.
+/// Reads and writes fail with [`ErrorKind::TimedOut`] once the deadline has passed, even if bytes come one by one.
 pub struct Socket<'s> {
     stream: &'s TcpStream,
     deadline: Instant,
-    /// The timeouts that are set on the socket. Setting one is a system call, so it is left alone while it will do.
+    /// The timeouts that are set on the socket. Setting one is a system call, so we do that only when needed.
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
 }
@@ -39,7 +39,7 @@ impl<'s> Socket<'s> {
                 .deadline
                 .checked_duration_since(Instant::now())
                 .ok_or(ErrorKind::TimedOut)?;
-            // What is longer than the system can say is waited for in pieces.
+            // `None` if the system has no number for so long a time.
             let left = Timespec::try_from(left).ok();
             let mut stream = [PollFd::new(self.stream, PollFlags::IN)];
             match poll(&mut stream, left.as_ref()) {
@@ -49,7 +49,7 @@ impl<'s> Socket<'s> {
         }
     }
 
-    /// Sees to it that the next call does not outlast the deadline by much.
+    /// Sets the timeout of the next call, unless the one that is set will do. `kept` is where it is remembered.
     fn within(
         &mut self,
         kept: fn(&mut Self) -> &mut Option<Duration>,
@@ -61,7 +61,7 @@ impl<'s> Socket<'s> {
             .ok_or(ErrorKind::TimedOut)?
             .max(SHORTEST);
         let kept = kept(self);
-        // A shorter timeout only means that the deadline is looked at once more.
+        // One that is shorter than what is left is no harm: the call is made again.
         if !kept.is_some_and(|timeout| timeout <= left && timeout >= left / 2) {
             set(left)?;
             *kept = Some(left);
@@ -70,7 +70,7 @@ impl<'s> Socket<'s> {
     }
 }
 
-/// The timeout of one call has passed, which is not the deadline.
+/// The timeout of one call has passed. The deadline may not have.
 fn is_again(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -7,13 +7,13 @@ pub use acceptor::{Stream, Tls};
 
 use std::path::PathBuf;
 
-/// Where certificates and keys are, all of them in PEM.
+/// The files with certificates and keys, all in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
-    /// The broker's certificate, and those that lead from it to a root.
+    /// The broker's certificate, and the intermediate ones up to a root.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// Authorities one of which must have signed a client's certificate; none where clients need no certificate.
+    /// Authorities, one of which must have signed a client's certificate. `None` if clients need no certificate.
     pub client_ca: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Bytes to and from a client, in the clear or through TLS.
+//! Bytes to and from a client, in plain text or through TLS.
 
 use super::socket::Socket;
 
@@ -7,11 +7,10 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 use std::time::Instant;
 
-/// How long the last word of TLS may take.
+/// How long sending the `close_notify` of TLS may take.
 #[cfg(feature = "tls")]
-const GOODBYE: Duration = Duration::from_secs(1);
+const CLOSE: Duration = Duration::from_secs(1);
 
-/// What a request is read from and its answer written to.
 pub enum Transport<'s> {
     Plain(Socket<'s>),
     #[cfg(feature = "tls")]
@@ -19,7 +18,7 @@ pub enum Transport<'s> {
 }
 
 impl Transport<'_> {
-    /// The protocol, where it is worth telling.
+    /// The protocol for the log. `None` in plain text: a proxy may have spoken https to the client.
     pub fn proto(&self) -> Option<&'static str> {
         match self {
             Transport::Plain(_) => None,
@@ -44,22 +43,22 @@ impl Transport<'_> {
             #[cfg(feature = "tls")]
             Transport::Tls(stream) => match stream.conn.process_new_packets() {
                 Ok(state) if state.plaintext_bytes_to_read() == 0 => stream.sock.wait(),
-                // What was received before, or a fault that reading tells.
+                // Decrypted bytes are there, or an error that reading returns.
                 _ => Ok(()),
             },
         }
     }
 
-    /// Says that nothing more will be written, where the protocol has a word for it.
+    /// Tells the client that nothing more comes, if the protocol has a message for it.
     pub fn close(&mut self) {
         match self {
             Transport::Plain(_) => {}
             #[cfg(feature = "tls")]
             Transport::Tls(stream) => {
-                // The deadline of what came before has passed, maybe.
-                stream.sock.set_deadline(Instant::now() + GOODBYE);
+                // The old deadline may have passed.
+                stream.sock.set_deadline(Instant::now() + CLOSE);
                 stream.conn.send_close_notify();
-                // The client may have gone already.
+                // Fails if the client has gone.
                 let _ = stream.flush();
             }
         }
@@ -72,7 +71,7 @@ impl Read for Transport<'_> {
             Transport::Plain(socket) => socket.read(buffer),
             #[cfg(feature = "tls")]
             Transport::Tls(stream) => match stream.read(buffer) {
-                // Clients that end the connection without saying so are as common as those that do.
+                // Many clients close the connection without `close_notify`.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
                 result => result,
             },

@@ -1,4 +1,4 @@
-//! Certificates, and the handshake.
+//! Reading certificates, and the handshake.
 
 use super::Files;
 use crate::current::Current;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// A connection through TLS.
 pub type Stream<'s> = StreamOwned<ServerConnection, Socket<'s>>;
 
-/// The certificates in use.
+/// The certificates in use. A reload replaces them.
 pub struct Tls {
     files: Files,
     config: Current<ServerConfig>,
@@ -32,18 +32,18 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads the files. The error says which of them will not do, and why.
+    /// Reads the files. The error says which of them is wrong, and why.
     pub fn load(files: Files) -> Result<Tls, String> {
         let config = Current::new(read(&files)?);
         Ok(Tls { files, config })
     }
 
-    /// Reads the files again, for [`Tls::replace`]. The error says which of them will not do, and why.
+    /// Reads the files again, for [`Tls::replace`]. The error says which of them is wrong, and why.
     pub fn read(&self) -> Result<ServerConfig, String> {
         read(&self.files)
     }
 
-    /// From now on new connections get this.
+    /// Uses this for new connections from now on.
     pub fn replace(&self, config: ServerConfig) {
         self.config.set(config);
     }
@@ -106,8 +106,9 @@ fn read(files: &Files) -> Result<ServerConfig, String> {
     Ok(config)
 }
 
-/// Refuses a certificate that is not valid today: no platform would connect. The verifier of clients looks at that first;
-/// whatever else it would complain of is the platform's business, which knows other authorities.
+/// Refuses a certificate that is not valid today: no platform would connect. A server does not check
+/// that itself, so we ask the verifier that clients use. What else that complains of does not matter: platforms know other
+/// authorities than we do.
 fn check_validity(path: &Path, chain: &[CertificateDer<'static>]) -> Result<(), String> {
     let (Some(leaf), Some(last)) = (chain.first(), chain.last()) else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Answers in the form in which they are sent. spec: RFC 9112, 4.
+//! Answers as the bytes that are sent. spec: RFC 9112, 4.
 
 use crate::broker::error::Error;
 use crate::http::reply::Reply;
@@ -6,21 +6,29 @@ use crate::http::reply::Reply;
 use std::io::Write;
 use std::time::SystemTime;
 
-/// What the client is told of the connection.
+/// What the form of an answer depends on, besides the answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Format {
+    /// The client speaks HTTP/1.0.
+    pub http10: bool,
+    /// To a HEAD: the length of the body is sent, but not the body.
+    pub no_body: bool,
+}
+
+/// What the client is told of the connection. RFC 9112, 9.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
-    /// Nothing: it stays, as the client assumes.
+    /// Nothing. It stays open, as the client assumes.
     Assumed,
-    /// It stays, which a client of HTTP/1.0 does not assume.
+    /// It stays open, which a client of HTTP/1.0 does not assume.
     Kept,
     /// It is closed after this answer.
     Closed,
 }
 
 impl Persistence {
-    /// `old`: for a client of HTTP/1.0.
-    pub fn of(stays: bool, old: bool) -> Persistence {
-        match (stays, old) {
+    pub fn of(stays: bool, format: Format) -> Persistence {
+        match (stays, format.http10) {
             (true, false) => Persistence::Assumed,
             (true, true) => Persistence::Kept,
             (false, _) => Persistence::Closed,
@@ -28,24 +36,25 @@ impl Persistence {
     }
 }
 
-/// Up to this size the body of an answer is copied behind its head, and kept in memory until the next.
-pub const KEPT: usize = 8 * 1024;
+/// Bodies up to this size are copied behind the head, so that both go out in one packet.
+const COPIED: usize = 8 * 1024;
+/// Space for most heads.
+const HEAD: usize = 512;
 
-/// Renders an answer into `out`, and returns what of its body was not copied there, to be sent behind it.
+/// Renders an answer into `out`. Returns the body if it has to be sent behind that.
 pub fn render<'r>(
     reply: &'r Reply,
     connection: Persistence,
-    bodiless: bool,
+    format: Format,
     out: &mut Vec<u8>,
 ) -> &'r [u8] {
+    let body = reply.sent_body(format.no_body);
+    let copied = if body.len() > COPIED { &[] } else { body };
     out.clear();
+    out.reserve(HEAD + copied.len());
     head(reply, connection, out);
-    let body = reply.sent_body(bodiless);
-    if body.len() > KEPT {
-        return body;
-    }
-    out.extend_from_slice(body);
-    &[]
+    out.extend_from_slice(copied);
+    &body[copied.len()..]
 }
 
 /// Appends the head of an answer, its empty line included.
@@ -59,7 +68,7 @@ fn head(reply: &Reply, connection: Persistence, out: &mut Vec<u8>) {
         reason(status)
     );
     for (name, value) in &reply.headers {
-        // Nothing of a request becomes part of an answer's head unchecked, and this is the last place to check.
+        // A value may come from the request. This is the last place that can stop a line end in it.
         if value
             .bytes()
             .all(|byte| matches!(byte, b' '..=b'~' | b'\t'))
@@ -77,12 +86,12 @@ fn head(reply: &Reply, connection: Persistence, out: &mut Vec<u8>) {
     });
 }
 
-/// The answer to what never gets to the dispatcher.
+/// The answer to a request that does not get to the dispatcher.
 pub fn refusal(error: Error) -> Reply {
     Reply::from(error).with_header("Content-Type", "application/json")
 }
 
-/// A whole answer, after which the connection is closed.
+/// Head and body of an answer after which the connection is closed.
 pub fn whole(reply: &Reply) -> Vec<u8> {
     let mut bytes = Vec::new();
     head(reply, Persistence::Closed, &mut bytes);
@@ -150,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_told_of_the_connection_what_it_does_not_assume() {
+    fn the_connection_field_says_what_the_client_does_not_assume() {
         let reply = Reply::from(Error::gone("x"));
         assert!(!text(&reply, Persistence::Assumed).contains("Connection"));
         assert!(text(&reply, Persistence::Kept).contains("\r\nConnection: keep-alive\r\n"));
@@ -158,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn no_field_becomes_two() {
+    fn a_line_end_in_a_value_makes_no_second_field() {
         let reply = Reply::from(Error::gone("x"))
             .with_header("X-One", "a\r\nX-Two: b")
             .with_header("X-Three", "a\0")

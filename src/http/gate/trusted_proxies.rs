@@ -1,11 +1,11 @@
-//! Who the client is, where trusted proxies stand in between.
+//! Who the client is, if there are proxies in between.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+/// The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Proxies(Vec<Network>);
+pub struct TrustedProxies(Vec<Network>);
 
 /// Addresses that begin with the same bits. IPv4 counts as the part of IPv6 that it is mapped to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,18 +14,18 @@ struct Network {
     bits: u32,
 }
 
-impl Proxies {
+impl TrustedProxies {
     /// Reads addresses and networks, as in `10.0.0.0/8, 192.0.2.7, 2001:db8::/32`. The error is the part that is neither.
-    pub fn parse(text: &str) -> Result<Proxies, String> {
+    pub fn parse(text: &str) -> Result<TrustedProxies, String> {
         text.split(',')
             .map(str::trim)
             .filter(|part| !part.is_empty())
             .map(|part| part.parse().map_err(|()| part.to_owned()))
             .collect::<Result<_, _>>()
-            .map(Proxies)
+            .map(TrustedProxies)
     }
 
-    /// Whether what this address says of its client is believed.
+    /// Whether this address is a trusted proxy.
     pub fn trust(&self, address: IpAddr) -> bool {
         let address = mapped(address);
         self.0.iter().any(|network| network.has(address))
@@ -42,7 +42,7 @@ impl Proxies {
             if !self.trust(client) {
                 break;
             }
-            // Whatever stands before something unreadable, a trusted proxy has not written.
+            // A trusted proxy writes addresses. What stands before anything else was not written by one.
             let Some(hop) = address(hop.trim()) else {
                 break;
             };
@@ -69,7 +69,7 @@ fn mapped(address: IpAddr) -> u128 {
 impl Network {
     fn has(self, address: u128) -> bool {
         let different = self.address ^ address;
-        // A shift by all bits is none.
+        // `checked_shr` gives none for a shift by all bits.
         different.checked_shr(128 - self.bits).unwrap_or(0) == 0
     }
 }
@@ -104,8 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn networks_have_their_addresses() {
-        let proxies = Proxies::parse("10.0.0.0/8,192.0.2.7, 2001:db8::/32 ,").unwrap();
+    fn a_network_contains_its_addresses() {
+        let proxies = TrustedProxies::parse("10.0.0.0/8,192.0.2.7, 2001:db8::/32 ,").unwrap();
         for trusted in [
             "10.0.0.1",
             "10.255.0.0",
@@ -118,13 +118,20 @@ mod tests {
         for other in ["11.0.0.1", "192.0.2.8", "2001:db9::1", "::1", "::"] {
             assert!(!proxies.trust(ip(other)), "{other}");
         }
-        assert!(Proxies::parse("0.0.0.0/0").unwrap().trust(ip("8.8.8.8")));
-        assert!(!Proxies::parse("0.0.0.0/0").unwrap().trust(ip("::1")));
-        assert!(Proxies::parse("::/0").unwrap().trust(ip("8.8.8.8")));
-        assert_eq!(Proxies::parse("").unwrap(), Proxies::default());
+        assert!(
+            TrustedProxies::parse("0.0.0.0/0")
+                .unwrap()
+                .trust(ip("8.8.8.8"))
+        );
+        assert!(!TrustedProxies::parse("0.0.0.0/0").unwrap().trust(ip("::1")));
+        assert!(TrustedProxies::parse("::/0").unwrap().trust(ip("8.8.8.8")));
+        assert_eq!(
+            TrustedProxies::parse("").unwrap(),
+            TrustedProxies::default()
+        );
         for wrong in ["router", "10.0.0.0/33", "10.0.0.0/x", "10.0.0/8", "::/129"] {
             assert_eq!(
-                Proxies::parse(&format!("127.0.0.1,{wrong}")),
+                TrustedProxies::parse(&format!("127.0.0.1,{wrong}")),
                 Err(wrong.to_owned())
             );
         }
@@ -132,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_client_is_the_nearest_that_is_not_trusted() {
-        let proxies = Proxies::parse("10.0.0.0/8").unwrap();
+        let proxies = TrustedProxies::parse("10.0.0.0/8").unwrap();
         for (peer, said, client) in [
             ("192.0.2.1", &["203.0.113.9"][..], "192.0.2.1"),
             ("10.0.0.1", &[][..], "10.0.0.1"),

@@ -1,4 +1,4 @@
-//! The private socket between the gate and tiny_http.
+//! The private socket between the gate and tiny_http, in a place that no other user can reach.
 
 use crate::random;
 
@@ -9,27 +9,27 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How the folders of the sockets begin.
+/// How the names of the sockets' folders begin.
 const PREFIX: &str = "brokerlet-gate-";
-/// Age from which a socket without a listener is left behind, and not just about to be opened.
+/// A socket without a listener that is older than this was left behind. A younger one may be about to be opened.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
-/// Where the socket is. It goes away when this is dropped.
+/// Removes the socket when dropped.
 #[derive(Debug)]
-pub struct Private(Place);
+pub struct PrivateSocket(Location);
 
 #[derive(Debug)]
-enum Place {
-    /// In a folder of its own, which nobody else may enter.
+enum Location {
+    /// In a folder of its own, which only the user of the broker can enter.
     Folder(PathBuf),
-    /// Under an abstract name that nobody else knows. Whoever finds it in the system's tables still lacks the key.
+    /// Under an abstract name. Other users can find it in the system's tables, but do not have the key.
     #[cfg(target_os = "linux")]
     Abstract(std::os::unix::net::SocketAddr),
 }
 
-impl Private {
-    /// Opens a socket in a fresh folder, or where there is no writable folder, under an abstract name.
-    pub fn listen() -> io::Result<(Private, UnixListener)> {
+impl PrivateSocket {
+    /// Opens a socket in a new folder. If there is no writable place for one: under an abstract name.
+    pub fn listen() -> io::Result<(PrivateSocket, UnixListener)> {
         match listen_in_folder(&std::env::temp_dir()) {
             Ok(listening) => Ok(listening),
             #[cfg(target_os = "linux")]
@@ -41,23 +41,23 @@ impl Private {
 
     pub fn connect(&self) -> io::Result<UnixStream> {
         match &self.0 {
-            Place::Folder(folder) => UnixStream::connect(socket_in(folder)),
+            Location::Folder(folder) => UnixStream::connect(socket_in(folder)),
             #[cfg(target_os = "linux")]
-            Place::Abstract(address) => UnixStream::connect_addr(address),
+            Location::Abstract(address) => UnixStream::connect_addr(address),
         }
     }
 
-    /// Removes the socket; connections that exist go on.
+    /// Removes the socket. Connections that exist go on.
     pub fn close(&self) {
         match &self.0 {
-            Place::Folder(folder) => remove(folder),
+            Location::Folder(folder) => remove(folder),
             #[cfg(target_os = "linux")]
-            Place::Abstract(_) => {}
+            Location::Abstract(_) => {}
         }
     }
 }
 
-impl Drop for Private {
+impl Drop for PrivateSocket {
     fn drop(&mut self) {
         self.close();
     }
@@ -68,21 +68,21 @@ fn socket_in(folder: &Path) -> PathBuf {
 }
 
 fn remove(folder: &Path) {
-    // Nothing else can be in it; what cannot be removed is in nobody's way.
+    // If it cannot be removed, it does no harm.
     let _ = fs::remove_file(socket_in(folder));
     let _ = fs::remove_dir(folder);
 }
 
-fn listen_in_folder(parent: &Path) -> io::Result<(Private, UnixListener)> {
+fn listen_in_folder(parent: &Path) -> io::Result<(PrivateSocket, UnixListener)> {
     remove_left_behind(parent);
     let folder = parent.join(format!("{PREFIX}{}", random::word()?));
     DirBuilder::new().mode(0o700).create(&folder)?;
-    let private = Private(Place::Folder(folder.clone()));
+    let private = PrivateSocket(Location::Folder(folder.clone()));
     let listener = UnixListener::bind(socket_in(&folder))?;
     Ok((private, listener))
 }
 
-/// Removes the sockets of brokers that were killed: nobody listens there any more.
+/// Removes the sockets of brokers that were killed.
 fn remove_left_behind(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
@@ -112,12 +112,12 @@ fn is_left_behind(folder: &Path) -> bool {
 }
 
 #[cfg(target_os = "linux")]
-fn listen_abstract() -> io::Result<(Private, UnixListener)> {
+fn listen_abstract() -> io::Result<(PrivateSocket, UnixListener)> {
     use std::os::linux::net::SocketAddrExt;
     let name = format!("{PREFIX}{}", random::word()?);
     let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
     let listener = UnixListener::bind_addr(&address)?;
-    Ok((Private(Place::Abstract(address)), listener))
+    Ok((PrivateSocket(Location::Abstract(address)), listener))
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    /// A folder that is gone when the test is.
+    /// A folder that is removed at the end of the test.
     struct Parent(PathBuf);
 
     impl Parent {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_may_enter_and_nothing_is_left() {
+    fn only_the_user_may_enter_the_folder_and_it_is_removed() {
         let parent = Parent::new();
         let (private, listener) = listen_in_folder(&parent.0).unwrap();
         let folder = parent.entries().remove(0);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_killed_broker_left_is_removed() {
+    fn only_sockets_of_killed_brokers_are_removed() {
         let parent = Parent::new();
         let killed = listen_in_folder(&parent.0).unwrap();
         std::mem::forget(killed.0);

@@ -1,4 +1,4 @@
-//! What the log says of those who were refused.
+//! The log lines about refused requests, of which there are few even if refusals are many.
 
 use crate::log;
 
@@ -6,12 +6,11 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines about refused requests in the log each second; the next one counts those left out.
+/// Most lines in a second. The next line after that says how many were left out.
 const LINES: u32 = 10;
 
-/// Logs refused requests, but no flood of them.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<Window>);
+pub struct RefusalLog(Mutex<Window>);
 
 #[derive(Debug, Default)]
 struct Window {
@@ -20,9 +19,9 @@ struct Window {
     left_out: u64,
 }
 
-impl Refusals {
-    /// One line about a client that was refused, if there have not been too many.
-    pub fn log(&self, client: IpAddr, status: Option<u16>, reason: &str) {
+impl RefusalLog {
+    /// A client was refused.
+    pub fn refused(&self, client: IpAddr, status: Option<u16>, reason: &str) {
         let Some(left_out) = self.admit(Instant::now()) else {
             return;
         };
@@ -34,7 +33,7 @@ impl Refusals {
             .send();
     }
 
-    /// One line about something that there is too little of.
+    /// There is too little of something.
     pub fn shortage(&self, text: &str) {
         let Some(left_out) = self.admit(Instant::now()) else {
             return;
@@ -45,7 +44,7 @@ impl Refusals {
             .send();
     }
 
-    /// How many lines were left out since the last one, if there may be another.
+    /// How many lines were left out since the last one. `None` if this one is to be left out, too.
     fn admit(&self, now: Instant) -> Option<u64> {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let over = window
@@ -70,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_flood_gives_few_lines_and_a_count() {
-        let (refusals, now) = (Refusals::default(), Instant::now());
+        let (refusals, now) = (RefusalLog::default(), Instant::now());
         let admitted = |at| {
             (0..1000)
                 .filter_map(|_| refusals.admit(at))
