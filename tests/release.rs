@@ -156,6 +156,13 @@ fn the_sbom_has_what_is_linked_in_and_nothing_else() {
         let sbom: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(sbom["bomFormat"], "CycloneDX");
         assert_eq!(sbom["metadata"]["timestamp"], "2023-11-14T22:13:20Z");
+        let built_with = &sbom["metadata"]["properties"][0];
+        assert!(
+            built_with["value"]
+                .as_str()
+                .unwrap()
+                .starts_with("rustc 1.")
+        );
         components(&sbom)
     });
     assert!(plain.is_subset(&full));
