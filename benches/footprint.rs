@@ -213,7 +213,7 @@ fn static_binary() -> Fallible<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operating.md");
     let command = format!(
-        "RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target {TARGET}"
+        "RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target {TARGET}"
     );
     if !fs::read_to_string(page)?.contains(&command) {
         return Err(format!("{page} has another command than {command}").into());

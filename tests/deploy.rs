@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
+use support::pages::pages;
 use support::programs::{catalog, executable};
 use support::{Folder, IDS, Request, Setup, bind, binding, instance, needs, program, provision};
 
@@ -388,24 +389,71 @@ fn the_script_for_dist_names_a_catalog_that_is_not_there() {
 #[test]
 fn every_variable_in_the_files_for_operators_exists() {
     let known: BTreeSet<_> = VARIABLES.iter().map(|variable| variable.name).collect();
-    for path in [
+    let files = [
         "manifest.yml",
         "examples/cloudfoundry/dist.sh",
         "examples/systemd/brokerlet.service",
         "examples/docker/Dockerfile",
         "examples/kubernetes/brokerlet.yaml",
-        "README.md",
-        "docs/operating.md",
-        "docs/tutorial.md",
-        "docs/security.md",
-    ] {
-        let text = file(path);
+    ];
+    let files = files.map(|path| (PathBuf::from(path), file(path)));
+    let pages = pages().into_iter().map(|page| (page.path, page.text));
+    for (path, text) in files.into_iter().chain(pages) {
         let is_of_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
         let words = text.split(|c| !is_of_name(c));
         for name in words.filter(|word| word.starts_with("BROKER_") && *word != "BROKER_") {
-            assert!(known.contains(name), "{path}: there is no {name}");
+            assert!(
+                known.contains(name),
+                "{}: there is no {name}",
+                path.display()
+            );
         }
     }
+}
+
+#[test]
+fn on_kubernetes_one_broker_without_rights_keeps_its_state_on_a_volume() {
+    let text = file("examples/kubernetes/brokerlet.yaml");
+    let lines = lines(&text);
+    for wanted in [
+        "replicas: 1",
+        "type: Recreate",
+        "terminationGracePeriodSeconds: 15",
+        "automountServiceAccountToken: false",
+        "runAsNonRoot: true",
+        "allowPrivilegeEscalation: false",
+        "readOnlyRootFilesystem: true",
+        "capabilities: { drop: [ALL] }",
+        "httpGet: { path: /healthz, port: http }",
+        "- { name: BROKER_PASSWORD_FILE, value: /secrets/password }",
+        "- { name: secrets, mountPath: /secrets, readOnly: true }",
+        "- { name: BROKER_CATALOG, value: /catalog/catalog.json }",
+        "- { name: catalog, mountPath: /catalog, readOnly: true }",
+        "- { name: BROKER_STORE, value: \"file:/state/brokerlet.db\" }",
+        "- { name: state, mountPath: /state }",
+        "persistentVolumeClaim: { claimName: brokerlet }",
+    ] {
+        assert!(lines.contains(&wanted), "{wanted:?} is not in it");
+    }
+    // Who it is in the image.
+    let user = "runAsUser: 10001";
+    assert!(lines.contains(&user) && file("examples/docker/Dockerfile").contains("USER 10001:"));
+    assert!(
+        !text.contains("name: BROKER_PASSWORD,"),
+        "a password in the environment"
+    );
+
+    // The catalog within is one.
+    let (_, rest) = text.split_once("catalog.json: |\n").unwrap();
+    let (catalog, _) = rest.split_once("\n---").unwrap();
+    let folder = Folder::new();
+    let checked = Command::new(env!("CARGO_BIN_EXE_brokerlet"))
+        .arg("check")
+        .arg(folder.file("catalog.json", catalog))
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&checked.stdout);
+    assert!(printed.contains(": 0 errors, 0 warnings"), "{printed}");
 }
 
 #[test]

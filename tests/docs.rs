@@ -1,191 +1,19 @@
-//! README and docs/ are true: their commands are run against the real binary, their tables are the program's, their catalogs
-//! pass, and what they name in the source is there.
+//! README and docs/ are true: their tables are the program's, their catalogs pass, their links lead somewhere, and what they
+//! name in the source is there. `commands.rs` runs their commands.
 
 mod support;
 
 use brokerlet::config::VARIABLES;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use support::{
-    Broker, Folder, Setup, bind, binding, brokerlet, instance, merged, needs, provision,
-};
+use support::pages::{Page, blocks, chapter, pages, prose, root};
+use support::{Folder, Setup, bind, binding, brokerlet, instance, merged, provision};
 
 const README: &str = include_str!("../README.md");
 const TUTORIAL: &str = include_str!("../docs/tutorial.md");
 const CONFIGURATION: &str = include_str!("../docs/configuration.md");
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Every page for people, with its path from the top.
-fn pages() -> Vec<(PathBuf, String)> {
-    let mut pages = Vec::new();
-    for folder in ["", "docs", "examples"] {
-        for entry in fs::read_dir(root().join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "md") {
-                let text = fs::read_to_string(&path).unwrap();
-                pages.push((path.strip_prefix(root()).unwrap().to_owned(), text));
-            }
-        }
-    }
-    assert!(pages.len() > 10);
-    pages
-}
-
-/// A fenced block: its language, its text, and whether it follows the block before it directly.
-struct Block<'t> {
-    language: &'t str,
-    text: &'t str,
-    follows: bool,
-}
-
-fn blocks(text: &str) -> Vec<Block<'_>> {
-    let (mut blocks, mut rest, mut follows) = (Vec::new(), text, false);
-    while let Some((before, after)) = rest.split_once("```") {
-        assert!(
-            before.is_empty() || before.ends_with('\n'),
-            "a fence within a line: {before}"
-        );
-        follows &= before.trim().is_empty();
-        let (language, after) = after.split_once('\n').unwrap();
-        let (text, after) = after
-            .split_once("```")
-            .unwrap_or_else(|| panic!("a block of {language} is not closed"));
-        blocks.push(Block {
-            language,
-            text,
-            follows,
-        });
-        (rest, follows) = (after, true);
-    }
-    blocks
-}
-
-/// The text below a heading, up to the next one of the same level.
-fn chapter<'t>(text: &'t str, heading: &str) -> &'t str {
-    let (_, rest) = text
-        .split_once(&format!("\n{heading}\n"))
-        .unwrap_or_else(|| panic!("there is no chapter {heading:?}"));
-    let level = heading.split_inclusive(' ').next().unwrap();
-    let next = format!("\n{level}");
-    rest.split_once(&next).map_or(rest, |(chapter, _)| chapter)
-}
-
-/// One call of the tutorial and the answer that it promises.
-#[derive(Debug)]
-struct Call<'t> {
-    curl: &'t str,
-    answer: Answer,
-}
-
-#[derive(Debug)]
-struct Answer {
-    status: String,
-    headers: Vec<(String, String)>,
-    /// `None` where the body is empty.
-    body: Option<Value>,
-}
-
-impl Answer {
-    fn parse(text: &str) -> Answer {
-        let text = text.replace("\r\n", "\n");
-        let (head, body) = text
-            .split_once("\n\n")
-            .unwrap_or_else(|| panic!("no empty line after the head: {text}"));
-        let mut lines = head.lines();
-        let status = lines.next().unwrap().to_owned();
-        assert!(status.starts_with("HTTP/1.1 "), "no status line: {text}");
-        let headers = lines.map(|line| {
-            let (name, value) = line.split_once(": ").unwrap();
-            (name.to_ascii_lowercase(), value.to_owned())
-        });
-        let body = body.trim();
-        Answer {
-            status,
-            headers: headers.collect(),
-            body: (!body.is_empty()).then(|| {
-                serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"))
-            }),
-        }
-    }
-}
-
-fn calls(text: &str) -> Vec<Call<'_>> {
-    let blocks = blocks(text);
-    let mut calls = Vec::new();
-    for (i, block) in blocks.iter().enumerate() {
-        match block.language {
-            "sh" => {
-                let answer = blocks
-                    .get(i + 1)
-                    .filter(|answer| answer.language == "http" && answer.follows);
-                let answer = answer
-                    .unwrap_or_else(|| panic!("no answer directly after the call: {}", block.text));
-                assert!(block.text.starts_with("curl -si "), "{}", block.text);
-                assert_eq!(block.text.matches("curl ").count(), 1, "{}", block.text);
-                calls.push(Call {
-                    curl: block.text,
-                    answer: Answer::parse(answer.text),
-                });
-            }
-            "http" => assert!(
-                i > 0 && blocks[i - 1].language == "sh" && block.follows,
-                "an answer without a call: {}",
-                block.text
-            ),
-            other => panic!("the chapter has a block of {other:?}"),
-        }
-    }
-    calls
-}
-
-/// Runs a call as it stands there, but for the address.
-fn run(call: &Call<'_>, broker: &Broker) -> Answer {
-    let placeholder = "http://localhost:5000/";
-    assert!(call.curl.contains(placeholder), "{}", call.curl);
-    let address = format!("http://{}/", broker.address);
-    let output = Command::new("sh")
-        .arg("-c")
-        .arg(call.curl.replace(placeholder, &address))
-        .env("NO_PROXY", "*")
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "curl failed, {}: {}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr),
-        call.curl
-    );
-    Answer::parse(&String::from_utf8(output.stdout).unwrap())
-}
-
-#[test]
-fn what_a_platform_asks_is_answered_so() {
-    if !needs::has(&["curl"]) {
-        return;
-    }
-    let broker = Setup::new().env("BROKER_STORE", "memory").start();
-    for call in calls(chapter(TUTORIAL, "## What a platform asks")) {
-        let found = run(&call, &broker);
-        let wanted = &call.answer;
-        assert_eq!(found.status, wanted.status, "{}{found:#?}", call.curl);
-        for header in &wanted.headers {
-            assert!(
-                found.headers.contains(header),
-                "{header:?} is not in the answer to {}{found:#?}",
-                call.curl
-            );
-        }
-        assert_eq!(found.body, wanted.body, "{}", call.curl);
-    }
-}
 
 #[test]
 fn what_a_platform_asks_has_every_chapter_of_the_first_broker() {
@@ -195,8 +23,8 @@ fn what_a_platform_asks_has_every_chapter_of_the_first_broker() {
         .filter(|line| line.starts_with("### "))
         .collect();
     for heading in &chapters {
-        let calls = calls(chapter(walk_through, heading));
-        assert!(!calls.is_empty(), "{heading:?} has no call");
+        let chapter = chapter(walk_through, heading);
+        assert!(chapter.contains("```sh\ncurl "), "{heading:?} has no call");
     }
     // In this order: what is asked, and how it is answered.
     let tutorial = [
@@ -210,15 +38,14 @@ fn what_a_platform_asks_has_every_chapter_of_the_first_broker() {
         ("/service_bindings/b-1?", "-X DELETE", 200),
         ("/v2/service_instances/i-1?", "-X DELETE", 200),
     ];
-    let calls = calls(walk_through);
-    assert!(calls.len() >= tutorial.len());
-    let mut rest = calls.iter();
+    let blocks = blocks(walk_through);
+    let answers = blocks.windows(2).filter(|pair| pair[1].language == "http");
+    let mut rest = answers.map(|pair| (pair[0].text, pair[1].text));
     for (path, with, status) in tutorial {
         let status = format!("HTTP/1.1 {status} ");
         assert!(
-            rest.any(|call| {
-                let Call { curl, answer } = call;
-                curl.contains(path) && curl.contains(with) && answer.status.starts_with(&status)
+            rest.any(|(call, answer)| {
+                call.contains(path) && call.contains(with) && answer.starts_with(&status)
             }),
             "the walk-through has no {with:?} of {path} with {status}, or not in its place"
         );
@@ -237,142 +64,32 @@ fn what_a_platform_asks_has_every_chapter_of_the_first_broker() {
     }
 }
 
-/// Follows a chapter in this folder, as its reader does: what stands in a shell block is run there, and what follows it is
-/// wanted. Returns the broker that it starts.
-fn follow(chapter: &str, folder: &Arc<Folder>) -> Broker {
-    let binaries = Path::new(env!("CARGO_BIN_EXE_brokerlet")).parent().unwrap();
-    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
-    let blocks = blocks(chapter);
-    let mut exported: BTreeMap<String, String> = BTreeMap::new();
-    let mut broker: Option<Broker> = None;
-    for (i, block) in blocks.iter().enumerate() {
-        let next = blocks.get(i + 1).filter(|next| next.follows);
-        match (block.language, &broker) {
-            ("sh", None) if block.text.trim_end().ends_with(" brokerlet") => {
-                let mut setup = Setup::of(brokerlet(), folder.clone()).env("PATH", &path);
-                for word in block.text.split_whitespace() {
-                    if let Some((name, value)) = word.split_once('=') {
-                        setup = setup.env(name, value);
-                    }
-                }
-                for (name, value) in &exported {
-                    setup = setup.env(name, value);
-                }
-                broker = Some(setup.start());
-            }
-            ("sh", broker) => {
-                for line in block.text.lines() {
-                    if let Some((name, value)) = line
-                        .strip_prefix("export ")
-                        .and_then(|line| line.split_once('='))
-                    {
-                        exported.insert(name.to_owned(), value.trim_matches('\'').to_owned());
-                    }
-                }
-                let address = match broker {
-                    Some(broker) => format!("http://{}/", broker.address),
-                    None => "http://no.broker.yet.invalid/".to_owned(),
-                };
-                let text = block.text.replace("http://localhost:5000/", &address);
-                let output = support::program("/bin/sh")
-                    .args(["-euc", &text])
-                    .current_dir(folder.path())
-                    .env("PATH", &path)
-                    .env("NO_PROXY", "*")
-                    .output()
-                    .unwrap();
-                let printed = String::from_utf8(output.stdout).unwrap();
-                let complaints = String::from_utf8_lossy(&output.stderr);
-                assert!(output.status.success(), "{text}{printed}{complaints}");
-                match next.map(|next| (next.language, next.text)) {
-                    Some(("http", wanted)) => {
-                        let (found, wanted) = (Answer::parse(&printed), Answer::parse(wanted));
-                        assert_eq!((found.status, found.body), (wanted.status, wanted.body));
-                    }
-                    Some(("text", wanted)) => assert_eq!(printed, wanted, "{text}"),
-                    // `check` prints what to do next, and its text has tests of its own.
-                    _ => assert!(
-                        printed.is_empty() || text.contains("brokerlet check "),
-                        "{printed}"
-                    ),
-                }
-            }
-            ("json", _) => drop(folder.file("catalog.json", block.text)),
-            ("text" | "http", _) => assert!(block.follows),
-            (other, _) => panic!("the chapter has a block of {other:?}"),
-        }
-    }
-    broker.expect("the chapter starts no broker")
-}
-
-#[test]
-fn the_mail_relay_of_readme_is_in_the_marketplace() {
-    if !needs::has(&["curl"]) {
-        return;
-    }
-    let text = chapter(README, "## A mail relay in the marketplace");
-    for command in [
-        "cf create-service-broker mail alex bigsecret https://brokerlet.example.com\n",
-        "--space-scoped\n",
-        "cf enable-service-access mail-relay -b mail\n",
-        "cf create-service mail-relay small my-mail\n",
-        "cf bind-service my-app my-mail\n",
-    ] {
-        assert!(text.contains(command), "{command}");
-    }
-    drop(follow(text, &Arc::new(Folder::new())));
-}
-
-#[test]
-fn a_service_of_ones_own_takes_ten_minutes() {
-    if !needs::has(&["curl", "git", "jq"]) {
-        return;
-    }
-    let folder = Arc::new(Folder::new());
-    let text = chapter(TUTORIAL, "## Offer your own service in ten minutes");
-    let _broker = follow(text, &folder);
-    let made = fs::read_dir(folder.path().join("repositories")).unwrap();
-    let made: Vec<_> = made.map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(made.len(), 1);
-    assert!(made[0].join("HEAD").is_file());
-}
-
-#[test]
-fn work_that_takes_long_is_polled() {
-    if !needs::has(&["curl", "jq"]) {
-        return;
-    }
-    let folder = Arc::new(Folder::new());
-    let _broker = follow(chapter(TUTORIAL, "## Work that takes long"), &folder);
-    let made = fs::read_dir(folder.path().join("machines"))
-        .unwrap()
-        .count();
-    assert_eq!(made, 1);
-}
-
 /// As in: *In the source:* `provision` in [src/broker/instance.rs](../src/broker/instance.rs).
 #[test]
 fn what_the_tutorial_names_in_the_source_is_there() {
+    let chapters = TUTORIAL.split("\n## ").skip(1).flat_map(|part| {
+        let smaller = part.split("\n### ");
+        let has_smaller = part.contains("\n### ");
+        smaller.skip(usize::from(has_smaller))
+    });
     let mut named = 0;
-    for line in TUTORIAL.lines() {
-        let Some(places) = line.strip_prefix("*In the source:* ") else {
-            continue;
-        };
-        for place in places.split("](../").skip(1) {
-            let path = place.split(')').next().unwrap();
-            assert!(root().join(path).is_file(), "{path}");
-        }
+    for chapter in chapters {
+        let places = chapter
+            .lines()
+            .find_map(|line| line.strip_prefix("*In the source:* "));
+        let title = chapter.lines().next().unwrap();
+        let places = places.unwrap_or_else(|| panic!("{title}: where is it in the source?"));
         for pair in places.split(" in [").collect::<Vec<_>>().windows(2) {
             let function = pair[0].rsplit('`').nth(1).unwrap();
             let path = pair[1].split(']').next().unwrap();
-            let code = fs::read_to_string(root().join(path)).unwrap();
+            let code = fs::read_to_string(root().join(path));
+            let code = code.unwrap_or_else(|error| panic!("{title}: {path}: {error}"));
             let found = ["(", "<"].map(|next| code.contains(&format!("fn {function}{next}")));
-            assert!(found.contains(&true), "{path} has no {function}");
+            assert!(found.contains(&true), "{title}: {path} has no {function}");
             named += 1;
         }
     }
-    let chapters = TUTORIAL.matches("\n### ").count() + TUTORIAL.matches("\n## ").count() - 1;
-    assert!(named >= chapters, "{named} of {chapters}");
+    assert!(named > 15, "{named}");
 }
 
 #[test]
@@ -383,17 +100,13 @@ fn the_front_page_is_short() {
 
 #[test]
 fn the_quick_start_is_two_commands() {
-    let commands: Vec<&str> = chapter(README, "## Quick start")
-        .lines()
-        .filter(|line| line.starts_with("    "))
-        .collect();
-    assert_eq!(
-        commands,
-        [
-            "    BROKER_USERNAME=alex BROKER_PASSWORD=bigsecret cargo run --release      # the main job",
-            "    tests/run                                                               # the tests",
-        ]
-    );
+    let blocks = blocks(chapter(README, "## Quick start"));
+    let commands: Vec<&str> = blocks.iter().flat_map(|block| block.text.lines()).collect();
+    let wanted = [
+        "BROKER_USERNAME=alex BROKER_PASSWORD=bigsecret cargo run --release      # the main job",
+        "tests/run                                                               # the tests",
+    ];
+    assert_eq!(commands, wanted);
 }
 
 #[test]
@@ -418,6 +131,123 @@ fn the_table_of_the_configuration_is_the_programs() {
     assert_eq!(table, variables);
 }
 
+/// Every file of the source, below a folder.
+fn sources(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let code = |path: PathBuf| match path.is_dir() {
+        true => sources(&path),
+        false => vec![fs::read_to_string(path).unwrap()],
+    };
+    entries.flat_map(code).collect()
+}
+
+#[test]
+fn the_events_of_the_log_are_the_programs() {
+    let operating = fs::read_to_string(root().join("docs/operating.md")).unwrap();
+    let table = chapter(&operating, "## Logs");
+    let (_, table) = table.split_once("| Other events |").unwrap();
+    let first_cells = table
+        .lines()
+        .filter_map(|row| row.strip_prefix("| `")?.split(" | ").next());
+    let mut told: BTreeSet<String> = first_cells
+        .flat_map(|cell| cell.split(", "))
+        .map(|name| name.replace('`', ""))
+        .collect();
+    // They have paragraphs of their own.
+    told.extend(["request".to_owned(), "request_refused".to_owned()]);
+    let mut sent = BTreeSet::from(["log_lines_dropped".to_owned()]);
+    for code in sources(&root().join("src")) {
+        for start in ["log::info(\"", "log::warn(\"", "log::error(\""] {
+            let names = code
+                .split(start)
+                .skip(1)
+                .map(|rest| rest.split('"').next().unwrap());
+            sent.extend(names.map(str::to_owned));
+        }
+    }
+    assert!(sent.len() > 20);
+    assert_eq!(told, sent);
+}
+
+/// The words of the help, so that lines may be broken elsewhere.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_usage_in_the_pages_is_that_of_the_help() {
+    let mut compared = 0;
+    for page in pages() {
+        for block in blocks(&page.text) {
+            if block.language != "text" || block.follows || !block.text.starts_with("brokerlet ") {
+                continue;
+            }
+            let command = block.text.split(' ').nth(1).unwrap();
+            let help = brokerlet().args(["help", command]).output().unwrap();
+            let help = words(&String::from_utf8(help.stdout).unwrap());
+            assert!(help.contains(&words(block.text)), "{}", block.text);
+            compared += 1;
+        }
+    }
+    assert!(compared > 0);
+}
+
+#[test]
+fn the_exit_codes_are_those_of_the_help() {
+    let operating = fs::read_to_string(root().join("docs/operating.md")).unwrap();
+    let rows = chapter(&operating, "## Exit codes").lines();
+    let cells = rows.filter_map(|row| row.strip_prefix("| ")?.split(" |").next());
+    let told: Vec<&str> = cells.filter(|cell| cell.parse::<u8>().is_ok()).collect();
+    let help = brokerlet().arg("help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, codes) = help.split_once("Exit codes: ").unwrap();
+    let codes = codes
+        .split(';')
+        .map(|code| code.split_whitespace().next().unwrap());
+    assert_eq!(told, codes.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_settings_of_exec_are_read_and_the_example_passes() {
+    let exec = fs::read_to_string(root().join("docs/exec.md")).unwrap();
+    let blocks = blocks(&exec);
+    let settings = blocks
+        .iter()
+        .find(|block| block.language == "json")
+        .unwrap();
+    let settings: Value = serde_json::from_str(settings.text).unwrap();
+    let rows = exec
+        .lines()
+        .skip_while(|line| !line.starts_with("| Setting "));
+    let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
+    let names: BTreeSet<&str> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+    let mut wanted: BTreeSet<&str> = settings
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(|key| &**key)
+        .collect();
+    assert!(wanted.remove("kind"));
+    assert_eq!(names, wanted);
+
+    let folder = Folder::new();
+    support::programs::executable(&folder, "database.sh", "#!/bin/sh\n");
+    let mut catalog = support::programs::catalog(json!({}));
+    for plan in catalog["services"][0]["plans"].as_array_mut().unwrap() {
+        plan["adapter"] = settings.clone();
+    }
+    let file = folder.file("catalog.json", catalog.to_string());
+    let output = brokerlet()
+        .args(["check", "--without-secrets"])
+        .arg(file)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{printed}");
+}
+
 /// `brokerlet check`, with every variable set that the catalog names. Returns what it printed.
 fn check(catalog: &Path) -> String {
     let text = std::fs::read_to_string(catalog).unwrap();
@@ -440,8 +270,8 @@ fn check(catalog: &Path) -> String {
 fn the_catalogs_in_the_pages_pass_the_check() {
     let folder = Folder::new();
     let mut checked = 0;
-    for (_, page) in pages() {
-        for block in blocks(&page) {
+    for page in pages() {
+        for block in blocks(&page.text) {
             if block.language == "json" && block.text.contains("\"services\"") {
                 check(&folder.file("catalog.json", block.text));
                 checked += 1;
@@ -514,7 +344,7 @@ fn anchors(page: &str) -> Vec<String> {
 fn every_link_of_the_pages_leads_somewhere() {
     let pages = pages();
     let mut links = 0;
-    for (page, text) in &pages {
+    for Page { path: page, text } in &pages {
         let here = root().join(page);
         let targets = text
             .split("](")
@@ -538,10 +368,26 @@ fn every_link_of_the_pages_leads_somewhere() {
     assert!(links > 60, "{links}");
 }
 
+/// As `src/http/dispatch.rs`.
+#[test]
+fn every_file_of_the_project_that_a_page_names_is_there() {
+    let folders = [".ci/", "benches/", "docs/", "examples/", "src/", "tests/"];
+    let mut named = 0;
+    for Page { path: page, text } in pages() {
+        let text = prose(&text);
+        let quoted = text.split('`').skip(1).step_by(2);
+        for path in quoted.filter(|path| folders.iter().any(|folder| path.starts_with(folder))) {
+            assert!(root().join(path).exists(), "{}: {path}", page.display());
+            named += 1;
+        }
+    }
+    assert!(named > 20, "{named}");
+}
+
 #[test]
 fn every_page_is_linked_from_the_front_page() {
-    for (page, _) in pages() {
-        let path = page.to_str().unwrap();
+    for page in pages() {
+        let path = page.path.to_str().unwrap();
         assert!(
             path == "README.md" || README.contains(&format!("]({path}")),
             "{path}"

@@ -3,6 +3,7 @@
 
 pub mod connection;
 pub mod needs;
+pub mod pages;
 pub mod programs;
 pub mod servers;
 
