@@ -3,8 +3,10 @@
 pub mod credentials;
 mod gate;
 mod hints;
+mod store;
 mod variables;
 
+pub use store::{StoreConfig, state};
 pub use variables::{VARIABLES, Variable};
 
 use crate::adapter::settings::parse_duration;
@@ -19,17 +21,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-const MIN_CACHE: usize = 64 * 1024;
-
 /// Looks an environment variable up.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
-
-/// Where the state is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreConfig {
-    Memory,
-    File { path: PathBuf, cache: usize },
-}
 
 /// Everything that the environment says.
 #[derive(Debug)]
@@ -128,7 +121,7 @@ impl Config {
             |text| TrustedProxies::parse(text).ok(),
         );
         let tls = gate::tls_files(&mut reader);
-        let store = store(&mut reader);
+        let store = store::read(&mut reader);
         let log = reader.parsed(
             "BROKER_LOG",
             log::Format::Logfmt,
@@ -154,16 +147,10 @@ impl Config {
                     .to_owned(),
             );
         }
-        if on_cloud_foundry {
-            let place = match &store {
-                StoreConfig::File { path, .. } => {
-                    format!("the disk, and {} with it,", path.display())
-                }
-                StoreConfig::Memory => "memory".to_owned(),
-            };
+        if on_cloud_foundry && let Some(place) = store.lost_with_app() {
             warnings.push(format!(
                 "on Cloud Foundry {place} does not survive a restart of the app: every service instance and binding is \
-                 then forgotten"
+                 then forgotten; bind a PostgreSQL database to it"
             ));
         }
         match credentials {
@@ -215,43 +202,6 @@ fn address(reader: &mut Reader<'_>) -> SocketAddr {
         text.parse().ok()
     });
     SocketAddr::new(ip, port)
-}
-
-/// Where a broker with this environment keeps its state: for whoever looks into it.
-pub fn state(environment: Environment<'_>) -> Result<StoreConfig, Vec<String>> {
-    let mut reader = Reader::new(environment);
-    let store = store(&mut reader);
-    if reader.errors.is_empty() {
-        Ok(store)
-    } else {
-        Err(reader.errors)
-    }
-}
-
-fn store(reader: &mut Reader<'_>) -> StoreConfig {
-    let cache = reader.parsed(
-        "BROKER_CACHE",
-        1 << 20,
-        "a size of at least 64KiB, such as 1MiB",
-        |text| size(text).filter(|bytes| *bytes >= MIN_CACHE),
-    );
-    let default = StoreConfig::File {
-        path: "brokerlet.db".into(),
-        cache,
-    };
-    reader.parsed(
-        "BROKER_STORE",
-        default,
-        "file:PATH or memory",
-        |text| match text.split_once(':') {
-            None if text == "memory" => Some(StoreConfig::Memory),
-            Some(("file", path)) if !path.is_empty() => Some(StoreConfig::File {
-                path: path.into(),
-                cache,
-            }),
-            _ => None,
-        },
-    )
 }
 
 /// The files that are read again while the broker serves, as far as they are named: catalog, secrets, and those of TLS.

@@ -17,6 +17,8 @@ pub mod http;
 pub mod json;
 pub mod log;
 mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod random;
 mod serve;
 pub mod store;

@@ -143,6 +143,9 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
             .with("error", &error.to_string())
             .send();
     }
+    if broker.is_shared() {
+        watch_over_others(&broker);
+    }
     // Ends with the first signal to stop, or without one when the gate is broken.
     let signal = signals.forever().find(|signal| {
         if *signal == SIGHUP && ask.send(()).is_err() {
@@ -176,6 +179,31 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
         Some(_) => ExitCode::SUCCESS,
         None => ExitCode::from(EX_IOERR),
     })
+}
+
+/// How often to look whether another broker on the same state is gone.
+const TAKE_OVER_EVERY: Duration = Duration::from_secs(5);
+
+/// Goes on with the operations of brokers that are gone, as long as this one lives.
+fn watch_over_others(broker: &Arc<Broker>) {
+    let broker = Arc::downgrade(broker);
+    let spawned = thread::Builder::new()
+        .name("takeover".to_owned())
+        .spawn(move || {
+            loop {
+                thread::sleep(TAKE_OVER_EVERY);
+                let Some(broker) = broker.upgrade() else {
+                    return;
+                };
+                // That the database cannot be reached is told by who renews the lease.
+                let _ = broker.take_over();
+            }
+        });
+    if let Err(error) = spawned {
+        log::error("no_thread")
+            .with("error", &error.to_string())
+            .send();
+    }
 }
 
 /// Stops the gate, whose requests wait for the broker, and the broker, which waits for adapters: these are told to come
@@ -274,6 +302,10 @@ fn open_store(config: &StoreConfig) -> Result<Box<dyn Store>, store::Error> {
                 log::warn("store").with("message", warning).send();
             }
             Box::new(store)
+        }
+        #[cfg(feature = "postgres")]
+        StoreConfig::Postgres(config) => {
+            Box::new(store::postgres::Postgres::open(config.as_ref().clone())?)
         }
     })
 }

@@ -505,7 +505,7 @@ fn everything_wrong_with_the_environment_is_told_at_once() {
         lines,
         [
             "brokerlet: BROKER_LOG: found \"xml\", wanted logfmt or json",
-            "brokerlet: BROKER_STORE: found \"disk\", wanted file:PATH or memory",
+            "brokerlet: BROKER_STORE: found \"disk\", wanted file:PATH, postgres://… or memory",
             "brokerlet: BROKER_WORKERS: found \"none\", wanted a number from 1 to 1024",
             "brokerlet: PORT: found \"http\", wanted a port from 0 to 65535",
         ]

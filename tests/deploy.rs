@@ -194,11 +194,12 @@ fn the_manifest_is_for_the_binary_buildpack_and_holds_no_secret() {
         "- binary_buildpack",
         "memory: 32M",
         "disk_quota: 64M",
-        "instances: 1",
+        "instances: 2",
+        "services:",
+        "- brokerlet-db",
         "health-check-type: http",
         "health-check-http-endpoint: /healthz",
         "BROKER_CATALOG: catalog.json",
-        "BROKER_STORE: memory",
     ] {
         assert!(
             lines.contains(&wanted),

@@ -20,9 +20,7 @@ use support::{PASSWORD, USERNAME, instance, provision};
 struct Gone;
 
 fn gone<T>() -> Result<T, Error> {
-    Err(Error {
-        message: "the disk is gone".to_owned(),
-    })
+    Err(Error::new("the disk is gone".to_owned()))
 }
 
 impl Store for Gone {

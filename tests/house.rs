@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms of `src`, the lowest floor first. A room knows only rooms of lower floors.
 const HOUSE: &[&[&str]] = &[
     &["current", "json", "log", "memory", "random"],
+    &["postgres"],
     &["catalog", "store"],
     &["adapter"],
     &["broker"],

@@ -1,6 +1,6 @@
 //! The endpoints for service bindings: bind, rotate, fetch, unbind, and their last operation.
 
-use super::endpoint::{Endpoint, absent, differs, gone, not_retrievable};
+use super::endpoint::{Endpoint, absent, check_here, differs, gone, not_retrievable};
 use super::plans::Offer;
 use super::protocol::answer::Answer;
 use super::protocol::binding::record::Binding;
@@ -244,7 +244,8 @@ pub fn poll(
     }
     let last = records.map(|(_, binding)| &binding.operation);
     let key = Key::binding(instance_id, id);
-    endpoint.poll(&key, last, found.gone.as_ref(), operation)
+    let gone = found.gone.as_ref();
+    endpoint.poll(&key, last, gone, operation, found.elsewhere)
 }
 
 /// `DELETE /v2/service_instances/:instance_id/service_bindings/:binding_id`. spec: Unbinding.
@@ -273,6 +274,7 @@ pub fn unbind(
                 endpoint.accepted_again(&bindable(record).with(binding.clone()))
             }
             Unbind::Delete(record, binding) => {
+                check_here(&key, found.elsewhere, &binding.operation)?;
                 delete(endpoint, bindable(record), &key, found.revision, binding)
             }
         };

@@ -6,7 +6,7 @@ use super::protocol::answer::Answer;
 use super::protocol::caller::Caller;
 use super::protocol::error::Error;
 use super::protocol::named;
-use super::protocol::operation::{Kind, Operation};
+use super::protocol::operation::{self, Kind, Operation};
 use super::protocol::poll::{self, Poll};
 use super::protocol::subject::Subject;
 use super::state::State;
@@ -31,7 +31,8 @@ impl Endpoint<'_> {
         instance_id: &str,
         decide: impl FnMut() -> Result<Option<Answer>, Error>,
     ) -> Result<Answer, Error> {
-        self.operations.settle(instance_id, self.caller.since)?;
+        self.operations
+            .settle(Some(instance_id), self.caller.since)?;
         self.state.decide(decide)
     }
 
@@ -118,20 +119,24 @@ impl Endpoint<'_> {
     }
 
     /// The answer to a poll. spec: Polling Last Operation. `last` is the operation of the record, `gone` that of a record
-    /// which is no more, and `asked` the one that the platform names.
+    /// which is no more, `asked` the one that the platform names, and `elsewhere` says that another broker works on it.
     pub fn poll(
         &self,
         key: &Key,
         last: Option<&Operation>,
         gone: Option<&Operation>,
         asked: Option<&str>,
+        elsewhere: bool,
     ) -> Result<Answer, Error> {
         match poll::judge_poll(last, gone, asked) {
             Poll::Absent => Err(absent(key)),
             Poll::Gone => Err(Error::gone(format!("{} was deleted.", named(key)))),
             Poll::Unknown => Err(poll::unknown(asked)),
             Poll::Known(operation) => {
-                let progress = self.operations.progress(key, operation);
+                let progress = match elsewhere && operation.is_polled() {
+                    true => Some("Another broker works on it.".to_owned()),
+                    false => self.operations.progress(key, operation),
+                };
                 Answer::polled(operation, progress.as_deref())
             }
         }
@@ -154,6 +159,14 @@ pub fn differs(key: &Key, attribute: &str) -> Error {
         "{} exists already, with another {attribute}.",
         named(key)
     ))
+}
+
+/// 422 where another broker works on a creation that is to be cut off: only that one can stop it.
+pub fn check_here(key: &Key, elsewhere: bool, operation: &Operation) -> Result<(), Error> {
+    match elsewhere && operation.in_progress() {
+        true => Err(operation::busy(key, operation.kind)),
+        false => Ok(()),
+    }
 }
 
 /// 404: the catalog does not allow it. `what` is the field of the service offering that would.

@@ -1,6 +1,6 @@
 //! The endpoints for service instances: provision, fetch, update, deprovision, and their last operation.
 
-use super::endpoint::{Endpoint, absent, differs, gone, not_retrievable};
+use super::endpoint::{Endpoint, absent, check_here, differs, gone, not_retrievable};
 use super::plans::Offer;
 use super::protocol::answer::Answer;
 use super::protocol::error::Error;
@@ -108,7 +108,9 @@ pub fn poll(
         return Err(error);
     }
     let last = found.record.as_ref().map(|instance| &instance.operation);
-    endpoint.poll(&Key::instance(id), last, found.gone.as_ref(), operation)
+    let key = Key::instance(id);
+    let gone = found.gone.as_ref();
+    endpoint.poll(&key, last, gone, operation, found.elsewhere)
 }
 
 /// `PATCH /v2/service_instances/:instance_id`. spec: Updating a Service Instance.
@@ -254,7 +256,10 @@ pub fn deprovision(
             Deprovision::Mismatch(error) => Err(error),
             Deprovision::Busy(kind) => Err(operation::busy(&key, kind)),
             Deprovision::Accepted(instance) => accepted_again(endpoint, instance),
-            Deprovision::Delete(instance) => delete(endpoint, id, found.revision, instance),
+            Deprovision::Delete(instance) => {
+                check_here(&key, found.elsewhere, &instance.operation)?;
+                delete(endpoint, id, found.revision, instance)
+            }
         };
         endpoint.about_found(record.map(|found| &*found.plan_id));
         answer

@@ -61,6 +61,17 @@ impl Broker {
         self.operations.recover()
     }
 
+    /// Whether other brokers work on the same state, so that [`Broker::take_over`] has to be called.
+    pub fn is_shared(&self) -> bool {
+        self.state.is_shared()
+    }
+
+    /// Goes on with what was in progress in brokers that are gone, and with what this one could not write down. To be called
+    /// every few seconds where the state is shared.
+    pub fn take_over(&self) -> Result<(), store::Error> {
+        self.operations.take_over()
+    }
+
     /// Begins no asynchronous operation any more: what is asked for from now on is carried out after the next start.
     pub fn finish(&self) {
         self.operations.finish();

@@ -152,9 +152,10 @@ pub fn hint(arguments: &[&str]) -> String {
     suggestion(wrong, known)
 }
 
-/// `0.1.0 (features: schemas, tls)`.
+/// `0.1.0 (features: postgres, schemas, tls)`.
 pub fn version() -> String {
     let all = [
+        ("postgres", cfg!(feature = "postgres")),
         ("schemas", cfg!(feature = "schemas")),
         ("tls", cfg!(feature = "tls")),
     ];

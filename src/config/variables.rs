@@ -72,7 +72,12 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "BROKER_STORE",
         "file:brokerlet.db",
-        "where the state is kept: file:PATH, or memory to try things out",
+        "where the state is kept: file:PATH, postgres://… (feature postgres), or memory to try things out",
+    ),
+    variable(
+        "BROKER_STORE_SERVICE",
+        "the one tagged postgresql",
+        "name of the bound service (VCAP_SERVICES) to keep the state in, where BROKER_STORE is not set",
     ),
     variable(
         "BROKER_CACHE",

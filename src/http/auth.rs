@@ -200,6 +200,18 @@ mod tests {
     }
 
     #[test]
+    fn the_result_says_whether_there_were_credentials_and_whether_they_are_right() {
+        let credentials = Credentials::new([("alex", "bigsecret")]);
+        let result = |authorization: Option<&str>| {
+            let result = credentials.check(authorization);
+            (result.was_attempted(), result.is_valid())
+        };
+        assert_eq!(result(None), (false, false));
+        assert_eq!(result(Some(&basic("alex:guess"))), (true, false));
+        assert_eq!(result(Some(&basic("alex:bigsecret"))), (true, true));
+    }
+
+    #[test]
     fn no_pairs_accept_nobody() {
         assert!(!Credentials::new([]).accept(Some(&basic(""))));
         assert!(!Credentials::new([]).accept(Some(&basic(":"))));

@@ -5,7 +5,7 @@ use super::auth::{Authentication, Credentials};
 use super::reply::{Body, Reply};
 use super::request::{AUTHORIZATION, Request};
 use super::route::{Route, nothing_at};
-use super::target::{BasePath, Query, check_id, segments};
+use super::target::{BasePath, HEALTH, Probe, Query, READINESS, check_id, segments};
 use super::{identity, version};
 use crate::adapter::{Identity, Origin};
 use crate::broker::error::Error;
@@ -20,9 +20,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Largest request body, in bytes, unless another limit is set.
 pub const MAX_BODY: u64 = 1024 * 1024;
-
-/// The path of the health check, which needs no credentials.
-const HEALTH: &str = "/healthz";
 
 /// Longest path in the log, in bytes.
 const MAX_PATH: usize = 256;
@@ -77,7 +74,7 @@ impl Dispatcher {
 
     /// Whether a path is that of the health check, which needs no credentials.
     pub fn is_health_check(&self, path: &str) -> bool {
-        self.base_path.is_health_check(path)
+        self.base_path.probe(path).is_some()
     }
 
     /// Compares the value of an `Authorization` header with the credentials that are accepted now.
@@ -120,7 +117,7 @@ impl Dispatcher {
         }
         let line = match reply.status {
             // No line: platforms ask every few seconds.
-            200 if note.route == HEALTH => return (reply, log::none()),
+            200 if matches!(note.route, HEALTH | READINESS) => return (reply, log::none()),
             500.. => log::error("request"),
             _ => log::info("request"),
         };
@@ -152,9 +149,12 @@ impl Dispatcher {
             .target
             .split_once('?')
             .unwrap_or((request.target, ""));
-        if self.is_health_check(path) {
-            note.route = HEALTH;
-            return self.health(request.method);
+        if let Some(probe) = self.base_path.probe(path) {
+            note.route = match probe {
+                Probe::Health => HEALTH,
+                Probe::Readiness => READINESS,
+            };
+            return self.health(probe, request.method);
         }
         note.route = "-";
         if !authentication.is_valid() {
@@ -262,12 +262,15 @@ impl Dispatcher {
             .with_header("Last-Modified", httpdate::fmt_http_date(catalog.modified()))
     }
 
-    /// `GET /healthz`, without credentials: whether requests can be served.
-    fn health(&self, method: &str) -> Result<Reply, Error> {
+    /// `GET /healthz` and `GET /readyz`, without credentials: whether requests can be served. A state that is away is no
+    /// reason to start the broker again, if it is a database: then only `/readyz` says so.
+    fn health(&self, probe: Probe, method: &str) -> Result<Reply, Error> {
         if !matches!(method, "GET" | "HEAD") {
             return Ok(method_not_allowed("GET, HEAD"));
         }
-        self.broker.check_store()?;
+        if probe == Probe::Readiness || !self.broker.is_shared() {
+            self.broker.check_store()?;
+        }
         Ok(Reply::new(
             200,
             Body::Owned(br#"{"status":"ok"}"#.to_vec()),

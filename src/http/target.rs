@@ -22,6 +22,18 @@ pub fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Error> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BasePath(Vec<String>);
 
+/// Where one asks whether the broker is well.
+pub const HEALTH: &str = "/healthz";
+/// Where one asks whether the broker can answer requests now.
+pub const READINESS: &str = "/readyz";
+
+/// A question about the broker itself, which needs no credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    Health,
+    Readiness,
+}
+
 impl BasePath {
     /// Reads `/brokers/mail`, with or without slashes at its ends. The error says what was found and what is wanted.
     pub fn parse(text: &str) -> Result<BasePath, String> {
@@ -55,14 +67,17 @@ impl BasePath {
         (base == self.0).then(|| &below[slashes.count()..])
     }
 
-    /// Whether a path is that of the health check, which is at the root and below the base path.
-    pub fn is_health_check(&self, path: &str) -> bool {
-        const HEALTH: &str = "/healthz";
+    /// Which health check a path asks for, if it does. They are at the root and below the base path.
+    pub fn probe(&self, path: &str) -> Option<Probe> {
+        let (probe, name) = [(Probe::Health, HEALTH), (Probe::Readiness, READINESS)]
+            .into_iter()
+            .find(|(_, name)| path.ends_with(name))?;
         let below = || {
-            let base = segments(path.strip_suffix(HEALTH)?).ok()?;
+            let base = segments(path.strip_suffix(name)?).ok()?;
             Some(base == self.0)
         };
-        path == HEALTH || (!self.0.is_empty() && below() == Some(true))
+        let is_it = path == name || (!self.0.is_empty() && below() == Some(true));
+        is_it.then_some(probe)
     }
 
     /// The 404 for a path that is not below the base path.
@@ -223,13 +238,19 @@ mod tests {
                 ("/brokers/healthz", false),
                 ("//healthz", false),
             ] {
-                assert_eq!(base.is_health_check(path), is_it, "{path}");
+                assert_eq!(base.probe(path), is_it.then_some(Probe::Health), "{path}");
+                let path = path.replace("healthz", "readyz");
+                assert_eq!(
+                    base.probe(&path),
+                    is_it.then_some(Probe::Readiness),
+                    "{path}"
+                );
             }
         }
         for none in ["", "/", "//"] {
             assert_eq!(BasePath::parse(none), Ok(BasePath::default()));
         }
-        assert!(!BasePath::default().is_health_check("//healthz"));
+        assert_eq!(BasePath::default().probe("//healthz"), None);
     }
 
     #[test]

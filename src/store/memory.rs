@@ -46,6 +46,7 @@ impl Held {
 
 fn record((revision, body): (Revision, Arc<Vec<u8>>)) -> Record {
     Record {
+        elsewhere: false,
         revision,
         body: body.to_vec(),
     }

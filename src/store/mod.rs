@@ -6,6 +6,8 @@
 
 pub mod contract;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod sqlite;
 
 use std::fmt;
@@ -43,6 +45,8 @@ impl Revision {
 pub struct Record {
     pub revision: Revision,
     pub body: Vec<u8>,
+    /// It was put with `open`, by another broker on the same state.
+    pub elsewhere: bool,
 }
 
 /// One step of a commit. `revision` is what the caller read: where the record is of another revision by now, the
@@ -87,6 +91,18 @@ pub enum Outcome {
 pub struct Error {
     /// Says what was tried, on which file or database, and what came back. For the log and the operator.
     pub message: String,
+    /// Of a commit: nobody knows whether it was written.
+    pub unknown: bool,
+}
+
+impl Error {
+    /// Nothing was written.
+    pub fn new(message: impl Into<String>) -> Error {
+        Error {
+            message: message.into(),
+            unknown: false,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -108,12 +124,22 @@ pub trait Store: Send + Sync {
     /// The next instances behind this id, in the order of their ids, and at most so many. Behind the empty id are all.
     fn instances(&self, after: &str, most: usize) -> Result<Vec<(String, Record)>, Error>;
 
-    /// The keys of the records that were last put with `open`.
+    /// The keys of the records that were last put with `open`. With a store that is shared, those of this broker.
     fn open_operations(&self) -> Result<Vec<Key>, Error>;
 
     /// All of the changes or none of them. When this returns [`Outcome::Committed`], the changes are on disk. The changes of one
     /// commit name each key at most once.
     fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error>;
+
+    /// Whether several brokers may use it at once.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Makes the open records of brokers that are gone this broker's, each under a new revision, and returns their keys.
+    fn take_over(&self) -> Result<Vec<Key>, Error> {
+        Ok(Vec::new())
+    }
 
     /// Leaves everything in order, when nothing more is asked of it. What was committed is durable without that.
     fn close(&self) {}

@@ -96,3 +96,37 @@ fn a_request_without_any_password_is_no_guess() {
     is_served(broker.address);
     assert!(waiting(&guessing) > 0);
 }
+
+#[test]
+fn credentials_count_for_the_request_that_has_them_and_no_other() {
+    let broker = setup().start();
+    let mut client = Client::open(broker.address);
+    let nobody = b"GET /v2/catalog HTTP/1.1\r\nHost: broker\r\n\r\n".to_vec();
+    for (request, status) in [
+        (get_catalog(), 200),
+        (guess(), 401),
+        (get_catalog(), 200),
+        (nobody.clone(), 401),
+        (get_catalog(), 200),
+    ] {
+        client.send(request);
+        client.answer().expect(status);
+    }
+    // Also if they come at once.
+    client.send([get_catalog(), guess(), get_catalog(), nobody].concat());
+    for status in [200, 401, 200, 401] {
+        client.answer().expect(status);
+    }
+}
+
+#[test]
+fn no_field_of_a_client_takes_the_place_of_credentials() {
+    let broker = setup().start();
+    for field in ["Gate: guess 1", "Gate: guess 1 127.0.0.1 https", "Gate:"] {
+        let mut client = Client::open(broker.address);
+        client.send(format!(
+            "GET /v2/catalog HTTP/1.1\r\nHost: broker\r\nX-Broker-API-Version: 2.17\r\n{field}\r\n\r\n"
+        ));
+        client.answer().expect(401);
+    }
+}

@@ -93,6 +93,19 @@ fn bodies_without_credentials_are_not_kept() {
 }
 
 #[test]
+fn a_client_that_still_sends_when_it_is_refused_is_not_cut_off() {
+    let broker = setup().start();
+    let mut client = Client::open(broker.address);
+    client.send(put_of_stranger("Content-Length: 1000000"));
+    is_refusal(client.answer(), 401);
+    // Whatever comes to a closed socket is answered with a reset, so the next write would fail.
+    for _ in 0..4 {
+        client.try_send([b'x'; 100]).unwrap();
+        thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
 fn large_bodies_take_turns() {
     let broker = setup().env("BROKER_BODY_MEMORY", "2MiB").start();
     let body = padded(MIB);

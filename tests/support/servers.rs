@@ -1,4 +1,4 @@
-//! Real servers for the recipes, each on a free port, in a folder that is gone when the test is.
+//! Real servers for the recipes and the store, each on a free port, in a folder that is gone when the test is.
 
 use super::needs::{self, is_root};
 
@@ -64,6 +64,7 @@ pub struct Postgres {
     server: Option<Child>,
     folder: Outside,
     pub port: u16,
+    settings: Vec<String>,
 }
 
 pub const ADMIN_PASSWORD: &str = "admin-password";
@@ -71,6 +72,11 @@ pub const ADMIN_PASSWORD: &str = "admin-password";
 impl Postgres {
     /// `None` where its programs are missing.
     pub fn start() -> Option<Postgres> {
+        Postgres::start_with(|_| Vec::new())
+    }
+
+    /// `settings` gets the folder, which the server's user can read, and returns more of the server's settings.
+    pub fn start_with(settings: impl FnOnce(&Path) -> Vec<String>) -> Option<Postgres> {
         let mut needed = vec!["initdb", "postgres", "psql", "jq"];
         needed.extend(is_root().then_some("setpriv"));
         if !needs::has(&needed) {
@@ -79,6 +85,7 @@ impl Postgres {
         let folder = Outside::new("postgres");
         let password = folder.0.join("password");
         std::fs::write(&password, ADMIN_PASSWORD).unwrap();
+        let settings = settings(&folder.0);
         if is_root() {
             run(Command::new("chown")
                 .args(["-R", "postgres:postgres"])
@@ -88,6 +95,7 @@ impl Postgres {
             server: None,
             folder,
             port: free_port(),
+            settings,
         };
         run(postgres
             .program("initdb")
@@ -121,6 +129,7 @@ impl Postgres {
             .arg("-D")
             .arg(self.folder.0.join("data"));
         command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+        command.args(self.settings.iter().flat_map(|setting| ["-c", setting]));
         let log = std::fs::File::create(self.folder.0.join("log")).unwrap();
         let mut server = command
             .stdin(Stdio::null())
@@ -133,6 +142,24 @@ impl Postgres {
                 .is_ok()
         });
         self.server = Some(server);
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder.0
+    }
+
+    /// The process, for signals.
+    pub fn pid(&self) -> String {
+        self.server.as_ref().unwrap().id().to_string()
+    }
+
+    /// A connection string for a new, empty database.
+    pub fn database(&self, name: &str) -> String {
+        self.psql(&format!("CREATE DATABASE {name}"));
+        format!(
+            "postgres://admin:{ADMIN_PASSWORD}@127.0.0.1:{}/{name}",
+            self.port
+        )
     }
 
     pub fn stop(&mut self) {

@@ -124,9 +124,7 @@ impl Store for Shelf {
 
     fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error> {
         if self.fails() {
-            return Err(Error {
-                message: "the disk is full".to_owned(),
-            });
+            return Err(Error::new("the disk is full".to_owned()));
         }
         let outcome = self.0.memory.commit(changes)?;
         if outcome != Outcome::Conflict {
@@ -147,9 +145,7 @@ impl Handle {
     fn alive(&self) -> Result<&Shelf, Error> {
         match self.1.load(Ordering::SeqCst) {
             false => Ok(&self.0),
-            true => Err(Error {
-                message: "the broker was killed".to_owned(),
-            }),
+            true => Err(Error::new("the broker was killed".to_owned())),
         }
     }
 }

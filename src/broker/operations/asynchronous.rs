@@ -6,6 +6,7 @@ use crate::adapter::Reason;
 use crate::broker::protocol::error::Error;
 use crate::broker::protocol::operation::{Kind, Operation, State};
 use crate::broker::protocol::subject::{AttemptError, Ending, Subject};
+use crate::broker::state::Located;
 use crate::log;
 use crate::store::Key;
 
@@ -29,7 +30,7 @@ impl Worker for Operations {
             // Either this has cut off what is being worked on, and waits for that; or it was cut off itself, and then it
             // must not keep the permit that the other waits for.
             match self.state.subject(&queued.key) {
-                Ok(Some((_, subject))) if *subject.operation().id == *queued.operation => {
+                Ok(Some(found)) if *found.subject.operation().id == *queued.operation => {
                     self.queue.wait_until_free(&queued.key);
                 }
                 Ok(_) => return,
@@ -59,7 +60,14 @@ impl Operations {
         if self.queue.is_stopping() {
             return Ok(None);
         }
-        let Some((mut revision, mut subject)) = self.state.subject(key)? else {
+        // It may be another broker's by now, which has waited in vain for a sign of this one.
+        let found = self.state.subject(key)?.filter(|found| !found.elsewhere);
+        let Some(Located {
+            mut revision,
+            mut subject,
+            ..
+        }) = found
+        else {
             return Ok(None);
         };
         let is_it = *subject.operation().id == *queued.operation;
@@ -135,7 +143,12 @@ impl Operations {
     /// Hands the state that a creation has told after it was cut off to the removal that cut it off.
     fn hand_over(&self, key: &Key, queued: &Queued, made: &Ending) {
         let handed = self.state.decide(|| {
-            let Some((revision, mut subject)) = self.state.subject(key)? else {
+            let Some(Located {
+                revision,
+                mut subject,
+                ..
+            }) = self.state.subject(key)?
+            else {
                 return Ok(Some(()));
             };
             let operation = subject.operation();

@@ -35,8 +35,21 @@ impl Operations {
     /// ones, in the order in which they came. To be called before the first request. What cannot be settled now is
     /// logged, and tried again when a request comes about it.
     pub fn recover(&self) -> Result<(), store::Error> {
+        self.recover_all(self.state.open_operations()?);
+        Ok(())
+    }
+
+    /// The same for operations of other brokers on the same state, which are gone; and for what this one could not write
+    /// down. To be called now and then.
+    pub fn take_over(&self) -> Result<(), store::Error> {
+        self.recover_all(self.state.take_over()?);
+        // What cannot be settled yet is tried again.
+        let _ = self.settle(None, Instant::now());
+        Ok(())
+    }
+
+    fn recover_all(&self, mut keys: Vec<Key>) {
         let end = Instant::now() + LIMIT;
-        let mut keys = self.state.open_operations()?;
         sort(&mut keys);
         let (mut tombstones, mut resumable) = (Vec::new(), Vec::new());
         for key in keys {
@@ -74,17 +87,16 @@ impl Operations {
         }
         for (_, key) in resumable {
             match self.state.subject(&key) {
-                Ok(Some((_, subject))) => self.submit(&key, &subject, true),
+                Ok(Some(found)) => self.submit(&key, &found.subject, true),
                 // Nobody else is at it yet, so it is there; what cannot be read is tried again with the next request.
                 _ => self.state.mark_unwritten(key),
             }
         }
-        Ok(())
     }
 
-    /// Takes back, or ends, operations about an instance whose outcome could not be written when it was there. `since` is
-    /// when the request came.
-    pub fn settle(&self, instance_id: &str, since: Instant) -> Result<(), Error> {
+    /// Takes back, or ends, operations about an instance, or about all, whose outcome could not be written when it was there.
+    /// `since` is when the request came.
+    pub fn settle(&self, instance_id: Option<&str>, since: Instant) -> Result<(), Error> {
         let mut keys = self.state.unwritten_of(instance_id);
         sort(&mut keys);
         for key in keys {
@@ -117,10 +129,14 @@ impl Operations {
     }
 
     fn open(&self, key: &Key, end: Instant) -> Result<Open, Error> {
-        let Some((revision, subject)) = self.state.subject(key)? else {
+        let Some(found) = self.state.subject(key)? else {
             return self.forget_orphan(key);
         };
+        let (revision, subject) = (found.revision, found.subject);
         let operation = subject.operation();
+        if found.elsewhere {
+            return Ok(Open::Closed);
+        }
         if !operation.in_progress() {
             return Ok(Open::Closed);
         }

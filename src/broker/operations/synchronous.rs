@@ -33,7 +33,7 @@ impl Operations {
                 self.state.mark_unwritten(key.clone());
             });
             match read? {
-                Some(found) => (revision, subject) = found,
+                Some(found) => (revision, subject) = (found.revision, found.subject),
                 None => return Err(lost(key)),
             }
         }

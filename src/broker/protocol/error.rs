@@ -189,14 +189,20 @@ impl Error {
 impl From<store::Error> for Error {
     /// The state cannot be read or written: nothing was acknowledged, the platform may try again.
     fn from(error: store::Error) -> Error {
+        let description = match error.unknown {
+            false => {
+                "The broker cannot read or write its state right now, and nothing was changed. Try again later; the \
+                 operator finds the cause in the broker's log."
+            }
+            true => {
+                "The broker could not find out whether this request was written down, and settles that before it answers \
+                 the next one about it. Try again later; the operator finds the cause in the broker's log."
+            }
+        };
         Error {
             retry_after: Some(10),
             detail: Some(error.message),
-            ..Error::new(
-                503,
-                "The broker cannot read or write its state right now, and nothing was changed. Try again later; the \
-                 operator finds the cause in the broker's log.",
-            )
+            ..Error::new(503, description)
         }
     }
 }

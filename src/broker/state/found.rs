@@ -18,15 +18,23 @@ pub struct Found<T> {
     pub record: Option<T>,
     /// The last operation of a record that is no more.
     pub gone: Option<Operation>,
+    /// Another broker works on it.
+    pub elsewhere: bool,
 }
 
 impl<T: DeserializeOwned> Found<T> {
     pub fn new(found: Option<Record>) -> Result<Found<T>, Error> {
-        let Some(Record { revision, body }) = found else {
+        let Some(Record {
+            revision,
+            body,
+            elsewhere,
+        }) = found
+        else {
             return Ok(Found {
                 revision: Revision::ABSENT,
                 record: None,
                 gone: None,
+                elsewhere: false,
             });
         };
         match decode(&body) {
@@ -34,12 +42,14 @@ impl<T: DeserializeOwned> Found<T> {
                 revision,
                 record: Some(record),
                 gone: None,
+                elsewhere,
             }),
             Err(error) => match serde_json::from_slice::<Tombstone>(&body) {
                 Ok(tombstone) => Ok(Found {
                     revision,
                     record: None,
                     gone: Some(tombstone.operation),
+                    elsewhere: false,
                 }),
                 Err(_) => Err(error),
             },

@@ -31,6 +31,14 @@ pub struct State {
     tombstones: Tombstones,
 }
 
+/// A record and what must be known with it, as it was read.
+pub struct Located {
+    pub revision: Revision,
+    pub subject: Subject,
+    /// Another broker works on it.
+    pub elsewhere: bool,
+}
+
 /// A binding that no operation is in progress on.
 pub struct IdleBinding {
     pub id: String,
@@ -77,23 +85,28 @@ impl State {
     }
 
     /// A record and what must be known with it; `None` if there is none, or only a binding whose instance is gone.
-    pub fn subject(&self, key: &Key) -> Result<Option<(Revision, Subject)>, Error> {
-        match key {
+    pub fn subject(&self, key: &Key) -> Result<Option<Located>, Error> {
+        let (subject, revision, elsewhere) = match key {
             Key::Instance(id) => {
                 let found = self.instance(id)?;
                 let subject = found
                     .record
                     .map(|instance| Subject::Instance(instance.into()));
-                Ok(subject.map(|subject| (found.revision, subject)))
+                (subject, found.revision, found.elsewhere)
             }
             Key::Binding(instance_id, id) => {
                 let (instance, found) = self.binding(instance_id, id)?;
                 let records = instance.record.zip(found.record);
                 let subject = records
                     .map(|(instance, binding)| Subject::Binding(instance.into(), binding.into()));
-                Ok(subject.map(|subject| (found.revision, subject)))
+                (subject, found.revision, found.elsewhere)
             }
-        }
+        };
+        Ok(subject.map(|subject| Located {
+            revision,
+            subject,
+            elsewhere,
+        }))
     }
 
     /// The bindings of an instance, or 422 if an operation is in progress on one of them.
@@ -117,9 +130,19 @@ impl State {
         Ok(bindings)
     }
 
-    /// The keys of the records with an operation in progress, and of tombstones.
+    /// The keys of this broker's records with an operation in progress, and of its tombstones.
     pub fn open_operations(&self) -> Result<Vec<Key>, store::Error> {
         self.store.open_operations()
+    }
+
+    /// Whether other brokers use the store as well.
+    pub fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    /// The same of brokers that are gone; they are this broker's now.
+    pub fn take_over(&self) -> Result<Vec<Key>, store::Error> {
+        self.store.take_over()
     }
 
     /// What is left of a record that is no more, if anything is.
@@ -178,7 +201,17 @@ impl State {
             Subject::Instance(instance) => put(key.clone(), revision, instance, true)?,
             Subject::Binding(_, binding) => put(key.clone(), revision, binding, true)?,
         };
-        self.commit([change].into_iter().chain(expected).collect())
+        let changes = [change].into_iter().chain(expected).collect();
+        match self.store.commit(changes) {
+            Ok(Outcome::Committed(revision)) => Ok(Some(revision)),
+            Ok(Outcome::Conflict) => Ok(None),
+            Err(error) => {
+                if error.unknown {
+                    self.mark_unwritten(key.clone());
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// Writes how an operation has ended. `None` if somebody else was faster.
@@ -245,10 +278,12 @@ impl State {
         self.unwritten().insert(key);
     }
 
-    /// Records of an instance whose outcome could not be written.
-    pub fn unwritten_of(&self, instance_id: &str) -> Vec<Key> {
+    /// Records of an instance, or of all, whose outcome could not be written.
+    pub fn unwritten_of(&self, instance_id: Option<&str>) -> Vec<Key> {
         let of_instance = |key: &&Key| match key {
-            Key::Instance(id) | Key::Binding(id, _) => id == instance_id,
+            Key::Instance(id) | Key::Binding(id, _) => {
+                instance_id.is_none_or(|wanted| id == wanted)
+            }
         };
         let unwritten = self.unwritten();
         unwritten.iter().filter(of_instance).cloned().collect()

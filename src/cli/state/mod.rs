@@ -88,6 +88,11 @@ impl Place {
                 "state: the state is in the memory of the broker, where nobody else can look; wanted --store file:PATH"
                     .to_owned(),
             )),
+            #[cfg(feature = "postgres")]
+            StoreConfig::Postgres(config) => Err(Failed::Usage(format!(
+                "state: {config} is a database: look into it with psql (the views instances and bindings), and back it up \
+                 as databases are"
+            ))),
         }
     }
 

@@ -57,9 +57,7 @@ impl Place {
     /// A file that is there.
     pub(super) fn find(path: &Path) -> Result<Place, Error> {
         let name = path.display().to_string();
-        let unusable = |cause| Error {
-            message: format!("{name}: cannot be opened: {cause}"),
-        };
+        let unusable = |cause| Error::new(format!("{name}: cannot be opened: {cause}"));
         let path = fs::canonicalize(path).map_err(unusable)?;
         let metadata = fs::metadata(&path).map_err(unusable)?;
         let identity = (metadata.dev(), metadata.ino());
@@ -78,9 +76,7 @@ impl Place {
     /// know.
     pub(super) fn claim(path: &Path) -> Result<(Place, Guard, Vec<String>), Error> {
         let name = path.display();
-        let error = |message: String| Error {
-            message: format!("{name}: {message}"),
-        };
+        let error = |message: String| Error::new(format!("{name}: {message}"));
         let mut new = OpenOptions::new();
         new.create_new(true);
         let created = match owned(new, path) {
@@ -108,9 +104,7 @@ impl Place {
     }
 
     pub(super) fn error(&self, message: &str) -> Error {
-        Error {
-            message: format!("{}: {message}", self.name),
-        }
+        Error::new(format!("{}: {message}", self.name))
     }
 
     /// Looks at the file's header, before SQLite does: what is not ours stays as it is.

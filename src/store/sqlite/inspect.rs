@@ -14,8 +14,8 @@ impl Sqlite {
     /// Writes a copy of one moment to a new file, for its owner alone; the broker goes on meanwhile. A copy that fails leaves
     /// no file.
     pub fn backup(&self, target: &Path) -> Result<(), Error> {
-        let cannot = |cause: &dyn std::fmt::Display| Error {
-            message: format!("{}: cannot be written: {cause}", target.display()),
+        let cannot = |cause: &dyn std::fmt::Display| {
+            Error::new(format!("{}: cannot be written: {cause}", target.display()))
         };
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);

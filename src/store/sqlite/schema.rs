@@ -113,6 +113,7 @@ pub(super) fn reserve(connection: &Connection, reserved: u64) -> rusqlite::Resul
 
 fn record(row: &Row<'_>, at: usize) -> rusqlite::Result<Record> {
     Ok(Record {
+        elsewhere: false,
         revision: Revision(row.get::<_, i64>(at)? as u64),
         body: row.get_ref(at + 1)?.as_bytes()?.to_vec(),
     })

@@ -1,0 +1,193 @@
+//! Where the state is kept: `BROKER_STORE`, or a database that the platform has bound.
+
+use super::{Environment, Reader, size};
+
+#[cfg(feature = "postgres")]
+use crate::postgres;
+
+use serde_json::Value;
+use std::path::PathBuf;
+
+const MIN_CACHE: usize = 64 * 1024;
+
+/// Where the state is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreConfig {
+    Memory,
+    File {
+        path: PathBuf,
+        cache: usize,
+    },
+    #[cfg(feature = "postgres")]
+    Postgres(Box<postgres::Config>),
+}
+
+impl StoreConfig {
+    /// What is lost with an app of Cloud Foundry that is restarted, if it is.
+    pub fn lost_with_app(&self) -> Option<String> {
+        match self {
+            StoreConfig::File { path, .. } => {
+                Some(format!("the disk, and {} with it,", path.display()))
+            }
+            StoreConfig::Memory => Some("memory".to_owned()),
+            #[cfg(feature = "postgres")]
+            StoreConfig::Postgres(_) => None,
+        }
+    }
+}
+
+/// Where a broker with this environment keeps its state: for whoever looks into it.
+pub fn state(environment: Environment<'_>) -> Result<StoreConfig, Vec<String>> {
+    let mut reader = Reader::new(environment);
+    let store = read(&mut reader);
+    if reader.errors.is_empty() {
+        Ok(store)
+    } else {
+        Err(reader.errors)
+    }
+}
+
+/// A value is no part of a complaint where it may be a connection string: that has a password in it.
+pub(super) fn read(reader: &mut Reader<'_>) -> StoreConfig {
+    let cache = reader.parsed(
+        "BROKER_CACHE",
+        1 << 20,
+        "a size of at least 64KiB, such as 1MiB",
+        |text| size(text).filter(|bytes| *bytes >= MIN_CACHE),
+    );
+    let file = |path: &str| StoreConfig::File {
+        path: path.into(),
+        cache,
+    };
+    let default = file("brokerlet.db");
+    let named = reader.get("BROKER_STORE");
+    let text = named.as_deref().unwrap_or_default().trim();
+    let found = match text.split_once(':') {
+        None if text.is_empty() => bound(reader),
+        None if text == "memory" => Ok(Some(StoreConfig::Memory)),
+        Some(("file", path)) if !path.is_empty() => Ok(Some(file(path))),
+        Some(("postgres" | "postgresql", _)) => database(text)
+            .map_err(|error| format!("BROKER_STORE: {error}"))
+            .map(Some),
+        _ => {
+            let shown = text
+                .split(['@', '?'])
+                .next()
+                .filter(|_| !text.contains('@'));
+            let found = shown.map_or("something else".to_owned(), |shown| format!("{shown:?}"));
+            Err(format!(
+                "BROKER_STORE: found {found}, wanted file:PATH, postgres://… or memory"
+            ))
+        }
+    };
+    match found {
+        Ok(store) => store.unwrap_or(default),
+        Err(error) => {
+            reader.errors.push(error);
+            default
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+fn database(url: &str) -> Result<StoreConfig, String> {
+    let config = postgres::Config::parse(url)?;
+    Ok(StoreConfig::Postgres(Box::new(config)))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn database(_: &str) -> Result<StoreConfig, String> {
+    Err(
+        "found postgres://…, and this brokerlet was built without the feature postgres: cargo build --features postgres"
+            .to_owned(),
+    )
+}
+
+/// The database that the platform has bound to this app: the service that `BROKER_STORE_SERVICE` names, or the only one that is
+/// tagged as PostgreSQL. `None` if there is none.
+fn bound(reader: &Reader<'_>) -> Result<Option<StoreConfig>, String> {
+    let wanted = reader.get("BROKER_STORE_SERVICE");
+    let services = match reader.get("VCAP_SERVICES") {
+        None => Value::Null,
+        Some(text) => serde_json::from_str(&text).map_err(|error| {
+            format!(
+                "VCAP_SERVICES: found no JSON at line {}, column {}",
+                error.line(),
+                error.column()
+            )
+        })?,
+    };
+    let services = services
+        .as_object()
+        .into_iter()
+        .flat_map(|map| map.values());
+    let services = services.filter_map(Value::as_array).flatten();
+    let is = |service: &Value, name: &str| {
+        ["name", "instance_name", "binding_name"]
+            .iter()
+            .any(|field| service[*field].as_str() == Some(name))
+    };
+    let is_postgres = |service: &Value| {
+        let tags = service["tags"].as_array().into_iter().flatten();
+        tags.filter_map(Value::as_str)
+            .any(|tag| matches!(tag, "postgresql" | "postgres"))
+    };
+    let found: Vec<&Value> = services
+        .filter(|service| match &wanted {
+            Some(name) => is(service, name),
+            None => is_postgres(service),
+        })
+        .collect();
+    match (&found[..], wanted) {
+        ([], None) => Ok(None),
+        ([], Some(name)) => Err(format!(
+            "BROKER_STORE_SERVICE: found {name:?}, which is no service in VCAP_SERVICES"
+        )),
+        ([service, ..], Some(_)) | ([service], None) => {
+            let name = service["name"].as_str().unwrap_or("the bound service");
+            let url = connection_string(&service["credentials"]).ok_or_else(|| {
+                format!(
+                    "VCAP_SERVICES: the credentials of {name} have no uri, and no host and username"
+                )
+            })?;
+            database(&url)
+                .map_err(|error| format!("VCAP_SERVICES: the credentials of {name}: {error}"))
+                .map(Some)
+        }
+        (several, None) => Err(format!(
+            "VCAP_SERVICES: found {} services tagged postgresql; wanted BROKER_STORE_SERVICE, the name of one, or \
+             BROKER_STORE",
+            several.len()
+        )),
+    }
+}
+
+/// Brokers call it `uri`, or give the parts.
+fn connection_string(credentials: &Value) -> Option<String> {
+    let text = |names: &[&str]| {
+        names.iter().find_map(|name| match &credentials[*name] {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        })
+    };
+    let uri = text(&["uri", "url", "connection_string", "database_uri"])
+        .filter(|uri| uri.starts_with("postgres://") || uri.starts_with("postgresql://"));
+    if uri.is_some() {
+        return uri;
+    }
+    let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
+    let mut parts = vec![
+        format!("host={}", quoted(&text(&["host", "hostname"])?)),
+        format!("user={}", quoted(&text(&["username", "user"])?)),
+    ];
+    for (key, names) in [
+        ("port", &["port"][..]),
+        ("password", &["password"]),
+        ("dbname", &["name", "database", "dbname"]),
+        ("sslmode", &["sslmode"]),
+    ] {
+        parts.extend(text(names).map(|value| format!("{key}={}", quoted(&value))));
+    }
+    Some(parts.join(" "))
+}

@@ -1,0 +1,279 @@
+//! Records in PostgreSQL: the store of any number of brokers at once.
+//!
+//! Every change is a compare-and-set on the record's revision, so brokers meet the same rule as the threads of one. An operation
+//! in progress belongs to the broker that began it, which renews a line in the table `brokers` while it lives. What belongs to a
+//! broker that is gone is taken over by another one, under a new revision.
+
+mod schema;
+mod writer;
+
+use super::{Change, Error, Key, Outcome, Record, Revision, Store};
+use crate::log;
+use crate::postgres::{self, Config, Pool, Statement, Value};
+use crate::random;
+use writer::Writer;
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long a read may take, with connecting.
+const READ_TIME: Duration = Duration::from_secs(5);
+/// How long opening may take.
+const OPEN_TIME: Duration = Duration::from_secs(20);
+/// How often a broker says that it lives. It counts as gone after three times as long.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// How many connections read at once. One more writes, and one says that the broker lives.
+const READERS: usize = 8;
+
+pub struct Postgres {
+    readers: Pool,
+    writer: Writer,
+    /// The name of this broker in the database, drawn at the start.
+    me: String,
+    life: Arc<Life>,
+    renewal: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Ends the renewal.
+#[derive(Default)]
+struct Life {
+    over: Mutex<bool>,
+    changed: Condvar,
+}
+
+fn failed(config: &Config, what: &str, unknown: bool) -> Error {
+    Error {
+        message: format!("{config}: {what}"),
+        unknown,
+    }
+}
+
+fn deadline(time: Duration) -> Instant {
+    Instant::now() + time
+}
+
+impl Postgres {
+    /// Connects, brings the tables to the present form, and takes over the operations of brokers that are gone.
+    ///
+    /// Errors name the server and the database: nobody is there, the login is refused, the role may not make tables, a file that
+    /// the connection string names will not do, the tables are of a newer version.
+    pub fn open(config: Config) -> Result<Postgres, Error> {
+        let cannot = |error: postgres::Error| failed(&config, &error.message, false);
+        let unusable = |error: String| failed(&config, &error, false);
+        let me = random::word().map_err(|error| unusable(error.to_string()))?;
+        let readers = Pool::new(config.clone(), READERS).map_err(unusable)?;
+        let writer = Pool::new(config.clone(), 1).map_err(unusable)?;
+        let until = deadline(OPEN_TIME);
+        let migrated = writer
+            .with(until, |connection| schema::migrate(connection, until))
+            .map_err(cannot)?;
+        if let Err(version) = migrated {
+            let known = schema::STEPS.len();
+            return Err(unusable(format!(
+                "its tables are of version {version}, and this brokerlet knows those up to {known}"
+            )));
+        }
+        renew(&readers, &me).map_err(cannot)?;
+        let life = Arc::<Life>::default();
+        let store = Postgres {
+            renewal: Mutex::new(Some(keep_alive(&config, &me, life.clone())?)),
+            writer: Writer::new(writer, &me),
+            readers,
+            me,
+            life,
+        };
+        store.take_over()?;
+        Ok(store)
+    }
+
+    fn run(&self, statements: &[Statement<'_>]) -> Result<Vec<postgres::connection::Done>, Error> {
+        self.readers
+            .run(statements, deadline(READ_TIME))
+            .map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: postgres::Error) -> Error {
+        failed(self.readers.config(), &error.message, false)
+    }
+
+    fn listed(&self, statement: Statement<'_>) -> Result<Vec<(String, Record)>, Error> {
+        let done = self.run(&[statement])?;
+        let rows = done.into_iter().flat_map(|done| done.rows);
+        rows.map(|mut row| {
+            let record = schema::record(&mut row, 1, &self.me)?;
+            Ok((schema::text(&mut row, 0)?, record))
+        })
+        .collect::<Result<_, _>>()
+        .map_err(|error| self.failed(error))
+    }
+
+    /// The keys that two statements return, for instances and for bindings.
+    fn keys(&self, statements: [Statement<'_>; 2]) -> Result<Vec<Key>, Error> {
+        let done = self.run(&statements)?;
+        let mut keys = Vec::new();
+        for (at, done) in done.into_iter().enumerate() {
+            for mut row in done.rows {
+                let mut text = |at| schema::text(&mut row, at).map_err(|error| self.failed(error));
+                keys.push(match at {
+                    0 => Key::Instance(text(0)?),
+                    _ => Key::Binding(text(0)?, text(1)?),
+                });
+            }
+        }
+        Ok(keys)
+    }
+}
+
+fn new_revision() -> Result<Revision, std::io::Error> {
+    let mut bytes = [0; 8];
+    loop {
+        random::fill(&mut bytes)?;
+        // A BIGINT that is no less than 0, and not the one of what is absent.
+        let revision = Revision(u64::from_le_bytes(bytes) >> 1);
+        if revision != Revision::ABSENT {
+            return Ok(revision);
+        }
+    }
+}
+
+fn renew(pool: &Pool, me: &str) -> Result<(), postgres::Error> {
+    let statements = [
+        Statement::new(schema::RENEW, [Value::Text(me)]),
+        Statement::new(schema::FORGET_BROKERS, []),
+    ];
+    pool.run(&statements, deadline(RENEW_EVERY)).map(drop)
+}
+
+/// Says that this broker lives, until its life is over. On a connection of its own, so that no crowd keeps it waiting.
+fn keep_alive(config: &Config, me: &str, life: Arc<Life>) -> Result<JoinHandle<()>, Error> {
+    let pool = Pool::new(config.clone(), 1).map_err(|error| failed(config, &error, false))?;
+    let me = me.to_owned();
+    let spawned = thread::Builder::new()
+        .name("renewal".to_owned())
+        .spawn(move || {
+            let mut well = true;
+            let mut over = life.over.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*over {
+                over = life
+                    .changed
+                    .wait_timeout(over, RENEW_EVERY)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+                if *over {
+                    break;
+                }
+                drop(over);
+                let renewed = renew(&pool, &me);
+                if renewed.is_err() && well {
+                    log::warn("store")
+                        .with(
+                            "message",
+                            "the database cannot be reached; asked again every few seconds",
+                        )
+                        .with("error", renewed.as_ref().err().map(|error| &error.message))
+                        .send();
+                } else if renewed.is_ok() && !well {
+                    log::info("store")
+                        .with("message", "the database can be reached again")
+                        .send();
+                }
+                well = renewed.is_ok();
+                over = life.over.lock().unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(over);
+            // What is still in progress is anybody's from now on.
+            let _ = pool.run(
+                &[Statement::new(schema::LEAVE, [Value::Text(&me)])],
+                deadline(Duration::from_secs(2)),
+            );
+        });
+    spawned.map_err(|error| failed(config, &error.to_string(), false))
+}
+
+impl Store for Postgres {
+    fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Error> {
+        let mut records = vec![None; keys.len()];
+        if keys.is_empty() {
+            return Ok(records);
+        }
+        let mut sql = String::new();
+        let done = self.run(&[schema::read(keys, &mut sql)])?;
+        for mut row in done.into_iter().flat_map(|done| done.rows) {
+            let mut found = || {
+                let place = usize::try_from(row.int(0)?).unwrap_or(usize::MAX);
+                Ok((place, schema::record(&mut row, 1, &self.me)?))
+            };
+            let (place, record) = found().map_err(|error| self.failed(error))?;
+            if let Some(slot) = records.get_mut(place) {
+                *slot = Some(record);
+            }
+        }
+        Ok(records)
+    }
+
+    fn bindings(&self, instance_id: &str) -> Result<Vec<(String, Record)>, Error> {
+        let values = [Value::Bytes(instance_id.as_bytes())];
+        self.listed(Statement::new(schema::BINDINGS, values))
+    }
+
+    fn instances(&self, after: &str, most: usize) -> Result<Vec<(String, Record)>, Error> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let values = [Value::Bytes(after.as_bytes()), Value::Int(most)];
+        self.listed(Statement::new(schema::INSTANCES, values))
+    }
+
+    fn open_operations(&self) -> Result<Vec<Key>, Error> {
+        let me = Value::Text(&self.me);
+        self.keys(schema::OWN.map(|sql| Statement::new(sql, [me])))
+    }
+
+    fn take_over(&self) -> Result<Vec<Key>, Error> {
+        let revision = new_revision()
+            .map_err(|error| failed(self.readers.config(), &error.to_string(), false))?;
+        let values = [Value::Text(&self.me), Value::Int(revision.0.cast_signed())];
+        self.keys(schema::TAKE_OVER.map(|sql| Statement::new(sql, values)))
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error> {
+        let revision = new_revision()
+            .map_err(|error| failed(self.readers.config(), &error.to_string(), false))?;
+        if changes.is_empty() {
+            return Ok(Outcome::Committed(revision));
+        }
+        self.writer.commit(changes, revision)
+    }
+
+    fn close(&self) {
+        *self
+            .life
+            .over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = true;
+        self.life.changed.notify_all();
+        let renewal = self
+            .renewal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(renewal) = renewal {
+            let _ = renewal.join();
+        }
+        self.readers.close();
+        self.writer.pool().close();
+    }
+
+    fn describe(&self) -> String {
+        self.readers.config().to_string()
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
