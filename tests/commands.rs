@@ -16,6 +16,7 @@ use support::{Broker, Folder, Setup, bind, binding, brokerlet, instance, needs, 
 const KNOWN: &[&str] = &[
     "cargo bench --bench BENCH",
     "cargo build --release --features FEATURES",
+    "cargo build --release --locked --features FEATURES --target TARGET",
     "cargo build --release --locked --target TARGET",
     "cargo build --release --target TARGET",
     "cargo doc --open",
@@ -208,7 +209,7 @@ impl Reader {
                 "json" if block.text.contains("\"services\"") => {
                     self.folder.file("catalog.json", block.text);
                 }
-                "json" | "rust" | "text" => {}
+                "json" | "rust" | "sql" | "text" => {}
                 "http" => assert!(block.follows, "an answer without a call: {}", block.text),
                 other => panic!("a block of {other:?}: {}", block.text),
             }
@@ -287,16 +288,11 @@ impl Reader {
         for (name, _) in variables {
             assert!(is_value("VARIABLE", name, self.folder.path()), "{name}");
         }
-        let files = variables
-            .iter()
-            .filter(|(name, _)| name.starts_with("BROKER_TLS"));
-        if files.clone().count() > 0 {
-            // With a certificate it is `tests/tls` that starts it.
-            assert!(
-                files
-                    .clone()
-                    .all(|(_, file)| file.starts_with("/etc/brokerlet/"))
-            );
+        // With a certificate or a database it is `tests/tls` and `tests/postgres` that start it.
+        let is_elsewhere = |(name, value): &(String, String)| {
+            value.starts_with("/etc/brokerlet/") || name == "BROKER_STORE" && value.contains("://")
+        };
+        if variables.iter().any(is_elsewhere) {
             return;
         }
         let command = match program {
@@ -339,7 +335,7 @@ fn server(line: &str) -> Option<(Vec<(String, String)>, Program)> {
     for word in words {
         match word.split_once('=') {
             Some((name, value)) if rest.is_empty() => {
-                variables.push((name.to_owned(), value.to_owned()));
+                variables.push((name.to_owned(), value.trim_matches('\'').to_owned()));
             }
             _ => rest.push(word),
         }
