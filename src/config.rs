@@ -3,9 +3,11 @@
 pub mod credentials;
 mod gate;
 mod hints;
+mod seal;
 mod store;
 mod variables;
 
+pub use seal::keys as seal_keys;
 pub use store::{StoreConfig, state};
 pub use variables::{VARIABLES, Variable};
 
@@ -16,6 +18,7 @@ use crate::http::gate::tls;
 use crate::http::gate::trusted_proxies::TrustedProxies;
 use crate::http::target::BasePath;
 use crate::log;
+use crate::store::sealed::Keys;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -32,6 +35,8 @@ pub struct Config {
     /// How often to look whether the files have changed; never if there is none.
     pub reload_every: Option<Duration>,
     pub store: StoreConfig,
+    /// What the secrets in the state are sealed with.
+    pub seal_keys: Option<Keys>,
     pub address: SocketAddr,
     pub base_path: BasePath,
     pub workers: usize,
@@ -122,6 +127,7 @@ impl Config {
         );
         let tls = gate::tls_files(&mut reader);
         let store = store::read(&mut reader);
+        let seal_keys = seal::read(&mut reader);
         let log = reader.parsed(
             "BROKER_LOG",
             log::Format::Logfmt,
@@ -153,12 +159,19 @@ impl Config {
                  then forgotten; bind a PostgreSQL database to it"
             ));
         }
+        if store.is_shared() && seal_keys.is_none() {
+            warnings.push(
+                "BROKER_SEAL_KEYS is not set: credentials are in the database in plain text"
+                    .to_owned(),
+            );
+        }
         match credentials {
             Some(credentials) if reader.errors.is_empty() => Ok(Config {
                 credentials,
                 catalog,
                 reload_every,
                 store,
+                seal_keys,
                 address,
                 base_path,
                 workers,

@@ -116,7 +116,7 @@ impl Reader<'_> {
     }
 
     /// A secret that stands in a variable or in a file. Its value is never part of a complaint.
-    fn secret(
+    pub(super) fn secret(
         &mut self,
         name: &'static str,
         aliases: &[&'static str],

@@ -23,6 +23,11 @@ pub enum StoreConfig {
 }
 
 impl StoreConfig {
+    /// Whether others than the machine's users can see it.
+    pub fn is_shared(&self) -> bool {
+        !matches!(self, StoreConfig::Memory | StoreConfig::File { .. })
+    }
+
     /// What is lost with an app of Cloud Foundry that is restarted, if it is.
     pub fn lost_with_app(&self) -> Option<String> {
         match self {

@@ -80,6 +80,16 @@ pub const VARIABLES: &[Variable] = &[
         "name of the bound service (VCAP_SERVICES) to keep the state in, where BROKER_STORE is not set",
     ),
     variable(
+        "BROKER_SEAL_KEYS",
+        "",
+        "keys that secrets in the state are sealed with, the current one first, separated by commas",
+    ),
+    variable(
+        "BROKER_SEAL_KEYS_FILE",
+        "",
+        "file that holds these keys, instead of BROKER_SEAL_KEYS",
+    ),
+    variable(
         "BROKER_CACHE",
         "1MiB",
         "memory that the file store may use as a cache",

@@ -8,6 +8,7 @@ pub mod contract;
 pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod sealed;
 pub mod sqlite;
 
 use std::fmt;

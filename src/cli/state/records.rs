@@ -50,7 +50,7 @@ impl Found {
 }
 
 /// What may be secret in a record: what users and adapters give.
-const SECRET: [&str; 8] = [
+const SECRET: [&str; 9] = [
     "/answer/credentials",
     "/answer/syslog_drain_url",
     "/answer/route_service_url",
@@ -59,6 +59,7 @@ const SECRET: [&str; 8] = [
     "/parameters",
     "/state",
     "/update/parameters",
+    "/sealed",
 ];
 const HIDDEN: &str = "(hidden)";
 

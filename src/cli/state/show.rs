@@ -3,6 +3,7 @@
 use super::names::Names;
 use super::records::{Found, Shown};
 use super::{Failed, print, printable};
+use crate::config;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Key, Store as _};
 
@@ -19,6 +20,14 @@ pub(super) fn show(
     json: bool,
 ) -> Result<(), Failed> {
     let names = Names::load(catalog)?;
+    let keys = match credentials {
+        true => config::seal_keys(&|name| std::env::var(name).ok()).map_err(Failed::Config)?,
+        false => None,
+    };
+    let opened = |key: &Key, body: Vec<u8>| match &keys {
+        Some(keys) => keys.open(key, body),
+        None => Ok(body),
+    };
     let key = Key::instance(id);
     let found = store
         .read(std::slice::from_ref(&key))?
@@ -30,19 +39,17 @@ pub(super) fn show(
             "service instance {id:?}: not in the state"
         )));
     };
-    let instance = described(&key, &record.body, &names, credentials);
+    let body = opened(&key, record.body)?;
+    let instance = described(&key, &body, &names, credentials);
     let bindings: Vec<Value> = store
         .bindings(id)?
         .into_iter()
         .map(|(binding, record)| {
-            described(
-                &Key::binding(id, &binding),
-                &record.body,
-                &names,
-                credentials,
-            )
+            let key = Key::binding(id, &binding);
+            let body = opened(&key, record.body)?;
+            Ok(described(&key, &body, &names, credentials))
         })
-        .collect();
+        .collect::<Result<_, Failed>>()?;
     if json {
         let mut all = instance;
         all["bindings"] = bindings.into();
@@ -57,7 +64,8 @@ pub(super) fn show(
     }
     if !credentials && text.contains("(hidden)") {
         text.push_str(
-            "(hidden): credentials, parameters and what adapters keep; --credentials shows them\n",
+            "(hidden): credentials, parameters and what adapters keep; --credentials shows them (with BROKER_SEAL_KEYS, if \
+             they are sealed)\n",
         );
     }
     print(&text);
@@ -111,6 +119,7 @@ fn lines(text: &mut String, described: &Value, level: usize) {
         ("syslog_drain_url", "/answer/syslog_drain_url"),
         ("route_service_url", "/answer/route_service_url"),
         ("volume_mounts", "/answer/volume_mounts"),
+        ("sealed", "/sealed"),
     ];
     for (field, place) in kept {
         if let Some(value) = record.pointer(place).filter(|value| !value.is_null()) {

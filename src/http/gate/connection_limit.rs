@@ -4,7 +4,7 @@
 //! queue when its own has ended. If the queue grows and there can be no more threads, connections are evicted.
 
 use super::client::Client;
-use super::eviction::{Evicted, evict};
+use super::eviction::{Evicted, GRACE, evict};
 use super::lingering::{self, Lingering};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -119,11 +119,16 @@ impl ConnectionLimit {
     fn evict_for_queue(&self, state: &mut State) {
         let free = state.threads.saturating_sub(state.clients.len());
         let wanted = state.queue.len().saturating_sub(free);
+        // Whoever is authenticated is not closed for one that has just come: often another connection ends at that moment.
+        let patient_until = state.queue.front().map(|first| first.since + GRACE);
+        let patient = patient_until.is_some_and(|until| Instant::now() < until);
         let evicted = match wanted {
             0 => Evicted::default(),
-            _ => evict(state.clients.values(), wanted),
+            _ => evict(state.clients.values(), wanted, !patient),
         };
-        state.evict_again = evicted.grace_ends.filter(|_| evicted.closing < wanted);
+        let again = [evicted.grace_ends, patient_until.filter(|_| patient)];
+        let again = again.into_iter().flatten().min();
+        state.evict_again = again.filter(|_| evicted.closing < wanted);
         let starved = wanted.saturating_sub(evicted.closing + evicted.in_grace);
         self.starved.store(starved, Ordering::SeqCst);
         self.timers.notify_one();
@@ -131,7 +136,7 @@ impl ConnectionLimit {
 
     /// Evicts one connection, as when there are no descriptors left.
     pub fn evict_one(&self) {
-        evict(self.state().clients.values(), 1);
+        evict(self.state().clients.values(), 1, true);
     }
 
     /// Waits a moment for a connection to end.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// How long a new connection may take to send credentials before it can be evicted: enough for a handshake and a head.
 /// Short, since others wait meanwhile.
-const GRACE: Duration = Duration::from_millis(50);
+pub const GRACE: Duration = Duration::from_millis(50);
 /// An address may have this part of all connections, without credentials, before its connections are evicted first.
 const FAIR_PART: usize = 8;
 
@@ -27,10 +27,11 @@ pub struct Evicted {
 }
 
 /// Evicts connections until this many close. First those without valid credentials: of the address that has most of them,
-/// the oldest. Then those that are authenticated and idle, the longest idle first.
+/// the oldest. Then, if `authenticated_too`, those that are authenticated and idle, the longest idle first.
 pub fn evict<'c>(
     clients: impl ExactSizeIterator<Item = &'c Arc<Client>>,
     wanted: usize,
+    authenticated_too: bool,
 ) -> Evicted {
     // Addresses that have no more than a fair part are not compared with each other: among them, only age counts.
     let fair = clients.len() / FAIR_PART;
@@ -68,7 +69,7 @@ pub fn evict<'c>(
         };
         let (authenticated, _, client) = candidates.swap_remove(first);
         // No need to close one that is authenticated: those in grace can be evicted soon.
-        if authenticated && result.closing + result.in_grace >= wanted {
+        if authenticated && (!authenticated_too || result.closing + result.in_grace >= wanted) {
             break;
         }
         result.closing += usize::from(client.evict());
