@@ -200,3 +200,34 @@ fn a_creation_that_was_cut_off_keeps_no_turn() {
     fails(broker.poll_operation("second", &second));
     assert_eq!(fake.told(), ["provision:first", "deprovision:second"]);
 }
+
+/// What takes time to remove is not removed on the way: the user is told what to do.
+#[test]
+fn what_another_plan_has_left_behind_is_removed_by_the_user_if_that_takes_time() {
+    let (fake, shelf) = (Fake::default(), Shelf::new());
+    let broker = shelf.broker(&fake);
+    fake.fail("provision", Failure::failed("no"));
+    broker.provision("i", &small()).expect(500);
+    fake.set_async(&[Kind::Deprovision, Kind::Unbind]);
+    let large = support::provision(SERVICE, "large");
+    let refused = broker.provision("i", &large).expect(409);
+    let told = refused["description"].as_str().unwrap();
+    assert!(
+        told.contains("could not be provisioned before") && told.ends_with("Deprovision it first."),
+        "{told}"
+    );
+
+    broker.provision("j", &small()).expect(201);
+    fake.fail("bind", Failure::failed("no"));
+    broker.bind("j", "b", &bind()).expect(500);
+    broker
+        .update("j", &json!({ "plan_id": "large" }))
+        .expect(200);
+    let bound_to_large = merged(&bind(), json!({ "plan_id": "large" }));
+    let refused = broker.bind("j", "b", &bound_to_large).expect(409);
+    let told = refused["description"].as_str().unwrap();
+    assert!(
+        told.contains("could not be created before") && told.ends_with("Unbind it first."),
+        "{told}"
+    );
+}
