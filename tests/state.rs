@@ -530,7 +530,7 @@ fn what_is_not_a_state_is_told() {
         &["list", "--store", "memory"],
         "wanted --store file:PATH",
     );
-    house.fails(78, &["list", "--store", "x"], "wanted file:PATH or memory");
+    house.fails(78, &["list", "--store", "x"], "wanted file:PATH, postgres:");
     house.fails(78, &["list", "--catalog", "none.json"], "none.json");
     for (arguments, why) in [
         (&[][..], "wanted one of list, show"),
