@@ -393,11 +393,15 @@ fn every_command_has_a_help_however_one_asks_for_it() {
 
 #[test]
 fn the_version_is_one_line_and_names_what_is_built_in() {
-    let features = match (cfg!(feature = "schemas"), cfg!(feature = "tls")) {
-        (false, false) => "no features",
-        (true, false) => "features: schemas",
-        (false, true) => "features: tls",
-        (true, true) => "features: schemas, tls",
+    let built = [
+        ("postgres", cfg!(feature = "postgres")),
+        ("schemas", cfg!(feature = "schemas")),
+        ("tls", cfg!(feature = "tls")),
+    ];
+    let names: Vec<&str> = built.iter().filter(|it| it.1).map(|it| it.0).collect();
+    let features = match names.is_empty() {
+        true => "no features".to_owned(),
+        false => format!("features: {}", names.join(", ")),
     };
     let wanted = format!("brokerlet {} ({features})\n", env!("CARGO_PKG_VERSION"));
     for argument in ["version", "--version", "-V"] {
