@@ -7,7 +7,7 @@ use crate::broker::protocol::error::Error;
 use crate::broker::protocol::operation::{self, Kind};
 use crate::broker::protocol::subject::{AttemptError, Ending, Subject, Success};
 use crate::log;
-use crate::store::{self, Key};
+use crate::store::{self, Key, Revision};
 
 use std::time::{Duration, Instant};
 
@@ -151,8 +151,10 @@ impl Operations {
                 "The service broker was stopped during the update. Try again.",
             ))),
             _ => {
-                self.take_back(key, &subject, end)
-                    .map_err(|failed| failed.error)?;
+                let taken_back = self.take_back(key, revision, &subject, end);
+                if !taken_back.map_err(|failed| failed.error)? {
+                    return Ok(Open::Closed);
+                }
                 Ok(Success::Removed)
             }
         };
@@ -161,8 +163,15 @@ impl Operations {
         Ok(Open::Settled(kind, subject.plan_ids()[0].to_owned()))
     }
 
-    /// Removes what the operation was to remove, or may have made.
-    fn take_back(&self, key: &Key, subject: &Subject, end: Instant) -> Result<(), AttemptError> {
+    /// Removes what the operation was to remove, or may have made. `false` if it is another one's by now: a request of this
+    /// broker has worked on the record meanwhile.
+    fn take_back(
+        &self,
+        key: &Key,
+        revision: Revision,
+        subject: &Subject,
+        end: Instant,
+    ) -> Result<bool, AttemptError> {
         let late = || {
             AttemptError::half_way(Error::new(
                 503,
@@ -174,6 +183,10 @@ impl Operations {
         }
         let id = operation::new_id().map_err(AttemptError::half_way)?;
         let claim = self.queue.claim(key, &id, end).ok_or_else(late)?;
+        let found = self.state.subject(key).map_err(AttemptError::half_way)?;
+        if found.is_none_or(|found| found.revision != revision) {
+            return Ok(false);
+        }
         let plans = self.plans.get();
         claim.run(1, end, |run| {
             let attempt = Attempt {
@@ -181,7 +194,7 @@ impl Operations {
                 state: &self.state,
                 run,
             };
-            attempt.take_back(key, subject)
+            attempt.take_back(key, subject).map(|()| true)
         })
     }
 
