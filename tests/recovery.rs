@@ -9,6 +9,8 @@ use brokerlet::adapter::Failure;
 use brokerlet::store::{Change, Key, Outcome, Revision, Store};
 use fake::{Api, Fake, SERVICE, Shelf};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 
 fn small() -> Value {
@@ -382,4 +384,37 @@ fn a_record_that_was_made_anew_is_not_taken_for_the_old_one() {
     broker.deprovision("i", "small").expect(200);
     broker.provision("i", &small()).expect(201);
     assert_ne!(revision(&shelf), old);
+}
+
+/// What could not be written is settled by itself, too: but a request that begins just then keeps what it makes.
+#[test]
+fn what_is_settled_by_itself_leaves_a_new_operation_alone() {
+    let (fake, shelf) = (Fake::default(), Shelf::new());
+    let broker = Arc::new(shelf.broker(&fake));
+    shelf.fail(1, 1);
+    broker.provision("i", &small()).expect(503);
+    // Another broker on the same state has settled it meanwhile.
+    let key = Key::instance("i");
+    let found = shelf.read(std::slice::from_ref(&key)).unwrap().remove(0);
+    let revision = found.unwrap().revision;
+    let gone = shelf.commit(vec![Change::Delete { key, revision }]);
+    assert!(matches!(gone, Ok(Outcome::Committed(_))));
+    fake.calls();
+
+    let held = fake.hold("provision");
+    let (began, begun) = channel();
+    let requests = broker.clone();
+    shelf.before_next_read(move || {
+        let request = thread::spawn(move || requests.provision("i", &small()));
+        held.entered();
+        began.send((request, held)).unwrap();
+    });
+    let settling = broker.clone();
+    let settling = thread::spawn(move || settling.0.take_over().unwrap());
+    let (request, held) = begun.recv().unwrap();
+    held.release();
+    request.join().unwrap().expect(201);
+    settling.join().unwrap();
+    assert_eq!(fake.told(), ["provision:i"]);
+    broker.provision("i", &small()).expect(200);
 }

@@ -76,7 +76,7 @@ impl Operations {
         }
         if queued.retried {
             subject.count_attempt();
-            match self.state.write_subject(key, revision, &subject, None)? {
+            match self.state.write_subject(key, revision, &subject)? {
                 Some(committed) => revision = committed,
                 None => return Ok(None),
             }
@@ -169,7 +169,7 @@ impl Operations {
                 return Ok(Some(()));
             }
             found.clone_from(told);
-            let written = self.state.write_subject(key, revision, &subject, None)?;
+            let written = self.state.write_subject(key, revision, &subject)?;
             Ok(written.map(drop))
         });
         if let Err(error) = handed {

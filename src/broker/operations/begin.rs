@@ -26,9 +26,7 @@ impl Operations {
         if !effects {
             return self.compute(key, revision, &subject, expected);
         }
-        let begun = self
-            .state
-            .write_subject(key, revision, &subject, expected)?;
+        let begun = self.state.begin(key, revision, &subject, expected)?;
         let Some(begun) = begun else {
             return Ok(None);
         };

@@ -4,10 +4,10 @@
 use super::Operations;
 use super::attempt::Attempt;
 use crate::broker::protocol::error::Error;
-use crate::broker::protocol::operation::{self, Kind};
+use crate::broker::protocol::operation::{self, Kind, Operation};
 use crate::broker::protocol::subject::{AttemptError, Ending, Subject, Success};
 use crate::log;
-use crate::store::{self, Key, Revision};
+use crate::store::{self, Key};
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ impl Operations {
                     tombstones.push((key, revision, tombstone));
                     continue;
                 }
-                Ok(None) => self.recover_one(&key, end),
+                Ok(None) => self.recover_one(&key, None, end),
                 Err(error) => Err(error),
             };
             match opened {
@@ -74,7 +74,7 @@ impl Operations {
                         .with("error", error.for_log())
                         .with("detail", error.detail.as_ref())
                         .send();
-                    self.state.mark_unwritten(key);
+                    self.state.mark_unwritten(&key, None);
                 }
             }
         }
@@ -89,7 +89,7 @@ impl Operations {
             match self.state.subject(&key) {
                 Ok(Some(found)) => self.submit(&key, &found.subject, true),
                 // Nobody else is at it yet, so it is there; what cannot be read is tried again with the next request.
-                _ => self.state.mark_unwritten(key),
+                _ => self.state.mark_unwritten(&key, None),
             }
         }
     }
@@ -101,10 +101,11 @@ impl Operations {
         sort(&mut keys);
         for key in keys {
             // Whoever takes the key settles it; others meet the record, still in progress.
-            if self.state.take_unwritten(&key) {
-                let resumable = self.recover_one(&key, since + LIMIT).inspect_err(|_| {
-                    self.state.mark_unwritten(key.clone());
-                })?;
+            if let Some(operation) = self.state.take_unwritten(&key) {
+                let operation = operation.as_deref();
+                let resumable = self
+                    .recover_one(&key, operation, since + LIMIT)
+                    .inspect_err(|_| self.state.mark_unwritten(&key, operation))?;
                 if let Some(subject) = resumable {
                     self.submit(&key, &subject, true);
                 }
@@ -113,9 +114,15 @@ impl Operations {
         Ok(())
     }
 
-    /// Settles one operation, if it is still in progress. An asynchronous one is returned, to be resumed.
-    fn recover_one(&self, key: &Key, end: Instant) -> Result<Option<Subject>, Error> {
-        match self.open(key, end)? {
+    /// Settles one operation, if it is still in progress: this one, or whatever is. An asynchronous one is returned, to be
+    /// resumed.
+    fn recover_one(
+        &self,
+        key: &Key,
+        wanted: Option<&str>,
+        end: Instant,
+    ) -> Result<Option<Subject>, Error> {
+        match self.open(key, wanted, end)? {
             Open::Closed => Ok(None),
             Open::Resumable(subject) => Ok(Some(subject)),
             Open::Settled(kind, plan_id) => {
@@ -128,16 +135,15 @@ impl Operations {
         }
     }
 
-    fn open(&self, key: &Key, end: Instant) -> Result<Open, Error> {
+    fn open(&self, key: &Key, wanted: Option<&str>, end: Instant) -> Result<Open, Error> {
+        let is_wanted = |operation: &Operation| wanted.is_none_or(|id| id == operation.id);
         let Some(found) = self.state.subject(key)? else {
-            return self.forget_orphan(key);
+            return self.forget_orphan(key, is_wanted);
         };
         let (revision, subject) = (found.revision, found.subject);
         let operation = subject.operation();
-        if found.elsewhere {
-            return Ok(Open::Closed);
-        }
-        if !operation.in_progress() {
+        // Another one may have begun since, which a request of this broker works on.
+        if found.elsewhere || !operation.in_progress() || !is_wanted(operation) {
             return Ok(Open::Closed);
         }
         if operation.asynchronous {
@@ -151,27 +157,18 @@ impl Operations {
                 "The service broker was stopped during the update. Try again.",
             ))),
             _ => {
-                let taken_back = self.take_back(key, revision, &subject, end);
-                if !taken_back.map_err(|failed| failed.error)? {
-                    return Ok(Open::Closed);
-                }
+                self.take_back(key, &subject, end)
+                    .map_err(|failed| failed.error)?;
                 Ok(Success::Removed)
             }
         };
         self.state
-            .conclude(key, revision, &subject.ending(outcome))?;
+            .conclude(key, revision, &operation.id, &subject.ending(outcome))?;
         Ok(Open::Settled(kind, subject.plan_ids()[0].to_owned()))
     }
 
-    /// Removes what the operation was to remove, or may have made. `false` if it is another one's by now: a request of this
-    /// broker has worked on the record meanwhile.
-    fn take_back(
-        &self,
-        key: &Key,
-        revision: Revision,
-        subject: &Subject,
-        end: Instant,
-    ) -> Result<bool, AttemptError> {
+    /// Removes what the operation was to remove, or may have made.
+    fn take_back(&self, key: &Key, subject: &Subject, end: Instant) -> Result<(), AttemptError> {
         let late = || {
             AttemptError::half_way(Error::new(
                 503,
@@ -183,10 +180,6 @@ impl Operations {
         }
         let id = operation::new_id().map_err(AttemptError::half_way)?;
         let claim = self.queue.claim(key, &id, end).ok_or_else(late)?;
-        let found = self.state.subject(key).map_err(AttemptError::half_way)?;
-        if found.is_none_or(|found| found.revision != revision) {
-            return Ok(false);
-        }
         let plans = self.plans.get();
         claim.run(1, end, |run| {
             let attempt = Attempt {
@@ -194,20 +187,26 @@ impl Operations {
                 state: &self.state,
                 run,
             };
-            attempt.take_back(key, subject).map(|()| true)
+            attempt.take_back(key, subject)
         })
     }
 
     /// A binding that is in progress though its instance is gone: nothing is left of it outside.
-    fn forget_orphan(&self, key: &Key) -> Result<Open, Error> {
+    fn forget_orphan(
+        &self,
+        key: &Key,
+        is_wanted: impl Fn(&Operation) -> bool,
+    ) -> Result<Open, Error> {
         let Key::Binding(instance_id, id) = key else {
             return Ok(Open::Closed);
         };
         let found = self.state.binding(instance_id, id)?.1;
-        let Some(binding) = found.record else {
+        let Some(binding) = found.record.filter(|it| is_wanted(&it.operation)) else {
             return Ok(Open::Closed);
         };
-        self.state.conclude(key, found.revision, &Ending::Nothing)?;
+        let id = &binding.operation.id;
+        self.state
+            .conclude(key, found.revision, id, &Ending::Nothing)?;
         Ok(Open::Settled(binding.operation.kind, binding.plan_id))
     }
 }

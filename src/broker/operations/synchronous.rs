@@ -30,7 +30,8 @@ impl Operations {
         if subject.operation().unmade {
             // What was cut off may have told its state meanwhile.
             let read = self.state.subject(key).inspect_err(|_| {
-                self.state.mark_unwritten(key.clone());
+                self.state
+                    .mark_unwritten(key, Some(&subject.operation().id));
             });
             match read? {
                 Some(found) => (revision, subject) = (found.revision, found.subject),
@@ -60,11 +61,12 @@ impl Operations {
                 return Err(stopped());
             }
             subject.count_attempt();
-            revision = match self.state.write_subject(key, revision, &subject, None) {
+            revision = match self.state.write_subject(key, revision, &subject) {
                 Ok(Some(revision)) => revision,
                 Ok(None) => return Err(lost(key)),
                 Err(error) => {
-                    self.state.mark_unwritten(key.clone());
+                    self.state
+                        .mark_unwritten(key, Some(&subject.operation().id));
                     return Err(error);
                 }
             };
@@ -97,7 +99,8 @@ impl Operations {
     ) -> Result<Ending, Error> {
         let error = outcome.as_ref().err().map(|failed| failed.error.clone());
         let ending = subject.ending(outcome);
-        self.state.conclude(key, revision, &ending)?;
+        let operation = &subject.operation().id;
+        self.state.conclude(key, revision, operation, &ending)?;
         match error {
             None => Ok(ending),
             Some(error) => Err(error),

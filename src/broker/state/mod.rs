@@ -16,7 +16,7 @@ pub use found::Found;
 use found::put;
 use tombstones::{Kept, Tombstones};
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -26,8 +26,9 @@ const MAX_DECISIONS: usize = 100;
 /// What the broker knows, as it is in the store.
 pub struct State {
     store: Box<dyn Store>,
-    /// Records whose operation has ended, but whose outcome could not be written.
-    unwritten: Mutex<HashSet<Key>>,
+    /// Records whose operation has ended, but whose outcome could not be written, with the id of that operation. Without one,
+    /// whatever is in progress: the record could not even be read.
+    unwritten: Mutex<HashMap<Key, Option<String>>>,
     tombstones: Tombstones,
 }
 
@@ -188,30 +189,38 @@ impl State {
         self.commit(vec![put(Key::instance(id), revision, instance, false)?])
     }
 
-    /// Writes a record with its operation in progress. `expected` is what the commit is held to beside. `None` if somebody
-    /// else was faster.
-    pub fn write_subject(
+    /// Writes a record with a new operation in progress. `expected` is what the commit is held to beside. `None` if somebody
+    /// else was faster. If nobody knows whether it was written, it is settled before the next request about it.
+    pub fn begin(
         &self,
         key: &Key,
         revision: Revision,
         subject: &Subject,
         expected: Option<Change>,
     ) -> Result<Option<Revision>, Error> {
-        let change = match subject {
-            Subject::Instance(instance) => put(key.clone(), revision, instance, true)?,
-            Subject::Binding(_, binding) => put(key.clone(), revision, binding, true)?,
-        };
-        let changes = [change].into_iter().chain(expected).collect();
-        match self.store.commit(changes) {
+        let changes = [put_subject(key, revision, subject)?]
+            .into_iter()
+            .chain(expected);
+        match self.store.commit(changes.collect()) {
             Ok(Outcome::Committed(revision)) => Ok(Some(revision)),
             Ok(Outcome::Conflict) => Ok(None),
             Err(error) => {
                 if error.unknown {
-                    self.mark_unwritten(key.clone());
+                    self.mark_unwritten(key, Some(&subject.operation().id));
                 }
                 Err(error.into())
             }
         }
+    }
+
+    /// Writes a record whose operation goes on. `None` if somebody else was faster.
+    pub fn write_subject(
+        &self,
+        key: &Key,
+        revision: Revision,
+        subject: &Subject,
+    ) -> Result<Option<Revision>, Error> {
+        self.commit(vec![put_subject(key, revision, subject)?])
     }
 
     /// Writes how an operation has ended. `None` if somebody else was faster.
@@ -234,8 +243,14 @@ impl State {
     }
 
     /// Writes how an operation has ended whose record nobody else may touch while it is in progress. If that cannot be
-    /// written, the record is settled before the next request about it.
-    pub fn conclude(&self, key: &Key, revision: Revision, ending: &Ending) -> Result<(), Error> {
+    /// written, the record is settled before the next request about it. `operation` is its id.
+    pub fn conclude(
+        &self,
+        key: &Key,
+        revision: Revision,
+        operation: &str,
+        ending: &Ending,
+    ) -> Result<(), Error> {
         let error = match self.write_ending(key, revision, ending, None) {
             Ok(Some(_)) => return Ok(()),
             Ok(None) => lost(key),
@@ -247,7 +262,7 @@ impl State {
                 ..error
             },
         };
-        self.mark_unwritten(key.clone());
+        self.mark_unwritten(key, Some(operation));
         Err(error)
     }
 
@@ -273,9 +288,10 @@ impl State {
         }
     }
 
-    /// The outcome of this record's operation could not be written.
-    pub fn mark_unwritten(&self, key: Key) {
-        self.unwritten().insert(key);
+    /// The outcome of this record's operation could not be written. `None` stands for whatever is in progress.
+    pub fn mark_unwritten(&self, key: &Key, operation: Option<&str>) {
+        let operation = operation.map(str::to_owned);
+        self.unwritten().entry(key.clone()).or_insert(operation);
     }
 
     /// Records of an instance, or of all, whose outcome could not be written.
@@ -286,19 +302,26 @@ impl State {
             }
         };
         let unwritten = self.unwritten();
-        unwritten.iter().filter(of_instance).cloned().collect()
+        unwritten.keys().filter(of_instance).cloned().collect()
     }
 
-    /// Whether the outcome of this record's operation is still to be written. Whoever asks has to write it; nobody else is
-    /// told so.
-    pub fn take_unwritten(&self, key: &Key) -> bool {
+    /// The operation of this record whose outcome is still to be written. Whoever asks has to write it; nobody else is told so.
+    pub fn take_unwritten(&self, key: &Key) -> Option<Option<String>> {
         self.unwritten().remove(key)
     }
 
-    fn unwritten(&self) -> MutexGuard<'_, HashSet<Key>> {
+    fn unwritten(&self) -> MutexGuard<'_, HashMap<Key, Option<String>>> {
         self.unwritten
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The change that writes a record with its operation in progress.
+fn put_subject(key: &Key, revision: Revision, subject: &Subject) -> Result<Change, Error> {
+    match subject {
+        Subject::Instance(instance) => put(key.clone(), revision, instance, true),
+        Subject::Binding(_, binding) => put(key.clone(), revision, binding, true),
     }
 }
 
