@@ -6,6 +6,7 @@ use brokerlet::postgres::Config;
 use brokerlet::store::contract;
 use brokerlet::store::postgres::Postgres;
 use brokerlet::store::{Change, Key, Outcome, Revision, Store};
+use std::sync::Barrier;
 use std::thread;
 
 fn open(url: &str) -> Postgres {
@@ -105,4 +106,42 @@ fn the_views_show_people_what_is_there() {
         rows.unwrap(),
         "i-1|example_service|plan_one|succeeded|provision"
     );
+}
+
+/// However many see that a broker is gone: each of its operations goes on in one of them.
+#[test]
+fn what_is_left_is_taken_over_once() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let url = server.database("heirs");
+    let heirs: Vec<Postgres> = (0..4).map(|_| open(&url)).collect();
+    for round in 0..20 {
+        let gone = open(&url);
+        for n in 0..50 {
+            let committed = gone.commit(put(&format!("{round}-{n}"), true)).unwrap();
+            assert!(matches!(committed, Outcome::Committed(_)));
+        }
+        gone.close();
+        let begin = Barrier::new(heirs.len());
+        let mut taken: Vec<Key> = thread::scope(|scope| {
+            let taken: Vec<_> = heirs
+                .iter()
+                .map(|heir| {
+                    scope.spawn(|| {
+                        begin.wait();
+                        heir.take_over().unwrap()
+                    })
+                })
+                .collect();
+            taken
+                .into_iter()
+                .flat_map(|taken| taken.join().unwrap())
+                .collect()
+        });
+        taken.sort();
+        let count = taken.len();
+        taken.dedup();
+        assert_eq!((taken.len(), count), (50, 50), "round {round}");
+    }
 }

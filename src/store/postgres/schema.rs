@@ -234,12 +234,19 @@ pub const OWN: [&str; 2] = [
     "SELECT id FROM service_instances WHERE open AND owner = $1",
     "SELECT instance_id, id FROM service_bindings WHERE open AND owner = $1",
 ];
-/// Takes over what belongs to brokers that are gone. A new revision, so that theirs can write nothing any more.
+/// Takes over what belongs to brokers that are gone. A new revision, so that theirs can write nothing any more; and only of the
+/// revision that was found, so that of two that take over at once only one gets it: the database looks at a row again that another
+/// transaction has changed, but not at what was found in other tables.
 pub const TAKE_OVER: [&str; 2] = [
-    "UPDATE service_instances SET owner = $1, revision = $2 WHERE open AND owner <> $1
-        AND NOT EXISTS (SELECT 1 FROM brokers WHERE brokers.id = owner AND alive_until > now()) RETURNING id",
-    "UPDATE service_bindings SET owner = $1, revision = $2 WHERE open AND owner <> $1
-        AND NOT EXISTS (SELECT 1 FROM brokers WHERE brokers.id = owner AND alive_until > now()) RETURNING instance_id, id",
+    "UPDATE service_instances AS found SET owner = $1, revision = $2
+        FROM (SELECT id, revision FROM service_instances WHERE open AND owner <> $1
+            AND NOT EXISTS (SELECT 1 FROM brokers WHERE brokers.id = owner AND alive_until > now())) AS left_behind
+        WHERE found.id = left_behind.id AND found.revision = left_behind.revision RETURNING found.id",
+    "UPDATE service_bindings AS found SET owner = $1, revision = $2
+        FROM (SELECT instance_id, id, revision FROM service_bindings WHERE open AND owner <> $1
+            AND NOT EXISTS (SELECT 1 FROM brokers WHERE brokers.id = owner AND alive_until > now())) AS left_behind
+        WHERE found.instance_id = left_behind.instance_id AND found.id = left_behind.id
+            AND found.revision = left_behind.revision RETURNING found.instance_id, found.id",
 ];
 pub const RENEW: &str =
     "INSERT INTO brokers (id, alive_until) VALUES ($1, now() + INTERVAL '15 seconds')
