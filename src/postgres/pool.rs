@@ -52,28 +52,48 @@ impl Pool {
         deadline: Instant,
         mut f: impl FnMut(&mut Connection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        loop {
-            let (mut connection, kept) = self.take(deadline)?;
-            let result = f(&mut connection);
-            let broken = result.as_ref().is_err_and(Error::is_connection);
-            if broken || !connection.is_idle() {
-                drop(connection);
-                let mut state = self.lock();
-                state.open -= 1;
-                if broken {
-                    // Those that are kept broke with it, most likely.
-                    state.open -= state.idle.len();
-                    state.idle.clear();
-                }
-            } else {
-                self.lock().idle.push(connection);
+        let (connection, kept) = self.take(deadline)?;
+        match self.call(connection, &mut f) {
+            Err(error) if kept && error.is_connection() && Instant::now() < deadline => {
+                self.once(deadline, f)
             }
-            self.returned.notify_one();
-            match result {
-                Err(error) if kept && broken && Instant::now() < deadline => drop(error),
-                result => return result,
-            }
+            result => result,
         }
+    }
+
+    /// Calls `f` with a connection, and never again: for what must not be done twice. [`Kind::Connect`] says that it was not
+    /// called.
+    pub fn once<T>(
+        &self,
+        deadline: Instant,
+        f: impl FnOnce(&mut Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (connection, _) = self.take(deadline)?;
+        self.call(connection, f)
+    }
+
+    /// Calls `f`, and keeps the connection if it can be used again.
+    fn call<T>(
+        &self,
+        mut connection: Connection,
+        f: impl FnOnce(&mut Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let result = f(&mut connection);
+        let broken = result.as_ref().is_err_and(Error::is_connection);
+        let mut state = self.lock();
+        if broken || !connection.is_idle() {
+            state.open -= 1;
+        } else {
+            state.idle.push(connection);
+        }
+        if broken {
+            // Those that are kept broke with it, most likely.
+            state.open -= state.idle.len();
+            state.idle.clear();
+        }
+        drop(state);
+        self.returned.notify_one();
+        result
     }
 
     /// A connection, and whether it was kept from before.

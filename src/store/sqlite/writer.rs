@@ -1,21 +1,17 @@
-//! Group commit: everything that waits goes into one transaction, so that 16 requests share one `fdatasync`.
-//!
-//! One thread at a time writes, but none is kept for it. Whoever comes when nobody is writing leads: takes all that waits,
-//! writes it, and answers it. Who comes meanwhile waits, and the first of them leads next. So company forms by itself under
-//! load, and a lone commit waits for nobody, and wakes nobody either.
+//! What writes to the file: commits that meet share a transaction.
 
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::guard::Place;
 use super::{Filling, failed, schema};
+use crate::store::group::Group;
 use crate::store::{Change, Error, Outcome, Revision};
 
 pub(super) struct Writer {
-    queue: Mutex<Queue>,
-    /// Locked by who leads. `None` once it is closed.
+    group: Group<Vec<Change>, Result<Outcome, Error>>,
+    /// `None` once it is closed.
     ledger: Mutex<Option<Ledger>>,
 }
 
@@ -30,27 +26,6 @@ struct Ledger {
 /// How many revisions are written down as given at once. Those that a process has left are lost, which costs nothing.
 const REVISIONS: u64 = 1 << 16;
 
-#[derive(Default)]
-struct Queue {
-    waiting: Vec<Waiting>,
-    /// Whether somebody writes, or was told to.
-    led: bool,
-}
-
-struct Waiting {
-    changes: Vec<Change>,
-    called: SyncSender<Call>,
-}
-
-enum Call {
-    Lead,
-    Answer(Result<Outcome, Error>),
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Writer {
     pub(super) fn new(connection: Connection) -> rusqlite::Result<Writer> {
         let reserved = schema::reserved(&connection)?;
@@ -60,51 +35,23 @@ impl Writer {
             reserved,
         };
         Ok(Writer {
-            queue: Mutex::default(),
+            group: Group::new(usize::MAX),
             ledger: Mutex::new(Some(ledger)),
         })
     }
 
     /// Commits, together with others where there are any, and returns when that is on disk.
     pub(super) fn commit(&self, place: &Place, changes: Vec<Change>) -> Result<Outcome, Error> {
-        // Room for both calls: nobody waits for who is called.
-        let (called, calls) = sync_channel(2);
-        let led = {
-            let mut queue = lock(&self.queue);
-            queue.waiting.push(Waiting { changes, called });
-            std::mem::replace(&mut queue.led, true)
+        let write = |commits: &[Vec<Change>]| match &mut *self.ledger() {
+            Some(ledger) => ledger.commit(place, commits),
+            None => vec![Err(place.error("closed")); commits.len()],
         };
-        if !led {
-            self.lead(place);
-        }
-        loop {
-            match calls.recv() {
-                Ok(Call::Lead) => self.lead(place),
-                Ok(Call::Answer(answer)) => return answer,
-                // Only if who led has panicked.
-                Err(_) => return Err(place.error("cannot be written: the commit was given up")),
-            }
-        }
+        let answer = self.group.commit(changes, write);
+        answer.unwrap_or_else(|| Err(place.error("cannot be written: the commit was given up")))
     }
 
-    fn lead(&self, place: &Place) {
-        // The next one is called whatever becomes of this.
-        let _handover = Handover(&self.queue);
-        let mut ledger = lock(&self.ledger);
-        let batch = std::mem::take(&mut lock(&self.queue).waiting);
-        let outcomes = match &mut *ledger {
-            Some(ledger) => ledger.commit(place, &batch),
-            None => Err(place.error("closed")),
-        };
-        drop(ledger);
-        for (at, waiting) in batch.into_iter().enumerate() {
-            let answer = match &outcomes {
-                Ok(outcomes) => Ok(outcomes[at]),
-                Err(error) => Err(error.clone()),
-            };
-            // Who waits for it is there.
-            let _ = waiting.called.send(Call::Answer(answer));
-        }
+    fn ledger(&self) -> MutexGuard<'_, Option<Ledger>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts records into a file that has none, in one transaction. What `next` gives is not kept in memory.
@@ -113,7 +60,7 @@ impl Writer {
         place: &Place,
         next: &mut dyn FnMut() -> Result<Option<Filling>, E>,
     ) -> Result<(), E> {
-        let mut ledger = lock(&self.ledger);
+        let mut ledger = self.ledger();
         let Some(ledger) = &mut *ledger else {
             return Err(place.error("closed").into());
         };
@@ -151,7 +98,7 @@ impl Writer {
 
     /// Takes the log over into the file, where no other process reads it.
     pub(super) fn close(&self) {
-        let ledger = lock(&self.ledger).take();
+        let ledger = self.ledger().take();
         if let Some(Ledger { connection, .. }) = ledger {
             // SQLite does so itself in closing, if this is the last connection of all processes.
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -159,38 +106,30 @@ impl Writer {
     }
 }
 
-/// After the answers: who got one and comes again at once is still in the next batch.
-struct Handover<'a>(&'a Mutex<Queue>);
-
-impl Drop for Handover<'_> {
-    fn drop(&mut self) {
-        let mut queue = lock(self.0);
-        match queue.waiting.first() {
-            Some(next) => _ = next.called.send(Call::Lead),
-            None => queue.led = false,
-        }
-    }
-}
-
 impl Ledger {
-    /// One outcome for each commit of the batch, or an error for all of them: then none of them was made.
-    fn commit(&mut self, place: &Place, batch: &[Waiting]) -> Result<Vec<Outcome>, Error> {
-        place.same_file()?;
+    /// An outcome for each commit of the group, or an error for all of them: then none of them was made.
+    fn commit(&mut self, place: &Place, group: &[Vec<Change>]) -> Vec<Result<Outcome, Error>> {
         let before = self.reserved;
-        self.try_commit(batch).map_err(|error| {
-            self.reserved = before;
-            self.take_back();
-            failed(place, "cannot be written", &error)
-        })
+        let outcomes = place.same_file().and_then(|()| {
+            self.try_commit(group).map_err(|error| {
+                self.reserved = before;
+                self.take_back();
+                failed(place, "cannot be written", &error)
+            })
+        });
+        match outcomes {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error); group.len()],
+        }
     }
 
     /// Judges each commit against the state that the ones before it left, and makes all that hold in one transaction.
-    fn try_commit(&mut self, batch: &[Waiting]) -> rusqlite::Result<Vec<Outcome>> {
+    fn try_commit(&mut self, group: &[Vec<Change>]) -> rusqlite::Result<Vec<Outcome>> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for Waiting { changes, .. } in batch {
+        let mut outcomes = Vec::with_capacity(group.len());
+        for changes in group {
             if !schema::holds(&transaction, changes)? {
                 outcomes.push(Outcome::Conflict);
                 continue;
