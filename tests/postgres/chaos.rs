@@ -19,10 +19,12 @@ const KILLS: usize = 30;
 /// As long as a platform would go on for what was cut off.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Makes a folder for each instance, and says when there is one already that was acknowledged: made twice.
+/// Makes a folder for each instance. Of a broker that was killed in that moment only a part of the document may have come, or
+/// nothing: then it does nothing.
 const PROGRAM: &str = r#"#!/bin/sh
 input=$(cat)
 rest=${input#*\"instance_id\":\"}
+[ "$rest" != "$input" ] && [ "${rest%%\"*}" != "$rest" ] || exit 1
 thing=things/${rest%%\"*}
 case $1 in
   provision) mkdir -p "$thing" ;;
