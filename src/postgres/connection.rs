@@ -1,17 +1,12 @@
-//! One connection: the login, prepared statements, and several of them in one round trip.
+//! One connection: prepared statements, and several of them in one round trip.
 
 use super::config::{Config, Host, TlsMode};
 use super::error::{Error, Kind};
-use super::stream::{Socket, Stream, left};
-use super::tls;
+use super::statement::{Done, Row, Statement, write_value};
+use super::stream::{Stream, connect};
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
-use postgres_protocol::IsNull;
-use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{
-    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
-};
 use postgres_protocol::message::backend::{ErrorFields, Header, Message};
 use postgres_protocol::message::frontend;
 use rustls::ClientConfig;
@@ -29,112 +24,19 @@ const MAX_PREPARED: usize = 256;
 /// How long a request to cancel a statement may take.
 const CANCEL_TIME: Duration = Duration::from_secs(2);
 
-/// A parameter. Everything goes in binary form, so nothing has to be quoted.
-#[derive(Clone, Copy)]
-pub enum Value<'a> {
-    Text(&'a str),
-    Bytes(&'a [u8]),
-    Int(i64),
-    Bool(bool),
-    Null,
-}
-
-impl Value<'_> {
-    /// The OID of its type. A NULL takes the type that the server finds for it.
-    fn oid(self) -> u32 {
-        match self {
-            Value::Text(_) => 25,
-            Value::Bytes(_) => 17,
-            Value::Int(_) => 20,
-            Value::Bool(_) => 16,
-            Value::Null => 0,
-        }
-    }
-}
-
-/// A statement with its parameters.
-pub struct Statement<'a> {
-    pub sql: &'a str,
-    pub values: Vec<Value<'a>>,
-}
-
-impl<'a> Statement<'a> {
-    pub fn new(sql: &'a str, values: impl Into<Vec<Value<'a>>>) -> Statement<'a> {
-        let values = values.into();
-        Statement { sql, values }
-    }
-}
-
-/// What a statement has come to.
-#[derive(Debug, Default)]
-pub struct Done {
-    pub rows: Vec<Row>,
-    /// How many rows it changed or returned.
-    pub count: u64,
-}
-
-/// A row, its columns in binary form.
-#[derive(Debug)]
-pub struct Row(Vec<Option<Vec<u8>>>);
-
-impl Row {
-    fn column(&self, at: usize) -> Result<&[u8], Error> {
-        let column = self.0.get(at).and_then(Option::as_deref);
-        column.ok_or_else(|| unexpected("a row with another column"))
-    }
-
-    pub fn is_null(&self, at: usize) -> bool {
-        self.0.get(at).is_none_or(Option::is_none)
-    }
-
-    pub fn text(&self, at: usize) -> Result<&str, Error> {
-        std::str::from_utf8(self.column(at)?).map_err(|_| unexpected("a text that is not UTF-8"))
-    }
-
-    pub fn int(&self, at: usize) -> Result<i64, Error> {
-        let bytes = self.column(at)?;
-        match bytes.len() {
-            8 => Ok(bytes
-                .iter()
-                .fold(0, |sum, byte| sum << 8 | i64::from(*byte))),
-            4 => {
-                let sum = bytes
-                    .iter()
-                    .fold(0, |sum: u32, byte| sum << 8 | u32::from(*byte));
-                Ok(i64::from(sum.cast_signed()))
-            }
-            _ => Err(unexpected("a number of another size")),
-        }
-    }
-
-    pub fn bool(&self, at: usize) -> Result<bool, Error> {
-        Ok(self.column(at)? == [1])
-    }
-
-    /// Takes a column out of the row.
-    pub fn take_bytes(&mut self, at: usize) -> Result<Vec<u8>, Error> {
-        let column = self.0.get_mut(at).and_then(Option::take);
-        column.ok_or_else(|| unexpected("a row with another column"))
-    }
-}
-
 pub struct Connection {
-    stream: Stream,
+    pub(super) stream: Stream,
     host: Host,
     client: Option<Arc<ClientConfig>>,
     /// What was read and not yet looked at.
     input: BytesMut,
-    output: BytesMut,
+    pub(super) output: BytesMut,
     prepared: HashMap<String, String>,
     named: u64,
     /// What cancels a statement of this connection.
-    key: Option<(i32, i32)>,
+    pub(super) key: Option<(i32, i32)>,
     /// Whether nothing is under way on it.
     idle: bool,
-}
-
-fn unexpected(what: &str) -> Error {
-    Error::new(Kind::Protocol, format!("the server sent {what}"))
 }
 
 impl Connection {
@@ -188,92 +90,6 @@ impl Connection {
             }
         }
         Ok(connection)
-    }
-
-    fn login(&mut self, config: &Config, deadline: Instant) -> Result<(), Error> {
-        let mut parameters = vec![
-            ("user", config.user.as_str()),
-            ("database", &config.database),
-            ("client_encoding", "UTF8"),
-            ("application_name", &config.application_name),
-        ];
-        if let Some(options) = &config.options {
-            parameters.push(("options", options));
-        }
-        frontend::startup_message(parameters, &mut self.output).map_err(refused)?;
-        self.flush(deadline)?;
-        let password = || {
-            let password = config.password.as_deref();
-            password.ok_or_else(|| Error::new(Kind::Connect, "wants a password, and none is given"))
-        };
-        let mut scram: Option<ScramSha256> = None;
-        loop {
-            match self.receive(deadline)? {
-                Message::AuthenticationOk => {}
-                Message::AuthenticationCleartextPassword => {
-                    if !self.stream.is_secure() {
-                        let what = "wants the password in the clear, without TLS: refused";
-                        return Err(Error::new(Kind::Connect, what));
-                    }
-                    frontend::password_message(password()?.as_bytes(), &mut self.output)
-                        .map_err(refused)?;
-                    self.flush(deadline)?;
-                }
-                Message::AuthenticationMd5Password(body) => {
-                    let password = password()?.as_bytes();
-                    let hash = md5_hash(config.user.as_bytes(), password, body.salt());
-                    frontend::password_message(hash.as_bytes(), &mut self.output)
-                        .map_err(refused)?;
-                    self.flush(deadline)?;
-                }
-                Message::AuthenticationSasl(body) => {
-                    let offered: Vec<&str> = body.mechanisms().collect().map_err(refused)?;
-                    let end_point = self.stream.certificate().and_then(tls::end_point);
-                    let (mechanism, binding) = match end_point {
-                        Some(hash) if offered.contains(&SCRAM_SHA_256_PLUS) => (
-                            SCRAM_SHA_256_PLUS,
-                            ChannelBinding::tls_server_end_point(hash),
-                        ),
-                        // The server must not have been able to do it either, or somebody is in between.
-                        Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
-                        None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
-                    };
-                    if !offered.contains(&mechanism) {
-                        let what =
-                            format!("wants one of {offered:?}; this client has SCRAM-SHA-256");
-                        return Err(Error::new(Kind::Connect, what));
-                    }
-                    let state = scram.insert(ScramSha256::new(password()?.as_bytes(), binding));
-                    frontend::sasl_initial_response(mechanism, state.message(), &mut self.output)
-                        .map_err(refused)?;
-                    self.flush(deadline)?;
-                }
-                Message::AuthenticationSaslContinue(body) => {
-                    let state = scram
-                        .as_mut()
-                        .ok_or_else(|| unexpected("SASL out of turn"))?;
-                    state.update(body.data()).map_err(refused)?;
-                    frontend::sasl_response(state.message(), &mut self.output).map_err(refused)?;
-                    self.flush(deadline)?;
-                }
-                Message::AuthenticationSaslFinal(body) => {
-                    let state = scram
-                        .as_mut()
-                        .ok_or_else(|| unexpected("SASL out of turn"))?;
-                    state.finish(body.data()).map_err(refused)?;
-                }
-                Message::BackendKeyData(body) => {
-                    self.key = Some((body.process_id(), body.secret_key()));
-                }
-                Message::ReadyForQuery(_) => return Ok(()),
-                Message::ErrorResponse(body) => {
-                    let error = server_error(body.fields());
-                    return Err(Error::new(Kind::Connect, error.message));
-                }
-                Message::ParameterStatus(_) | Message::NoticeResponse(_) => {}
-                _ => return Err(unexpected("something else than a login")),
-            }
-        }
     }
 
     /// Runs statements in one round trip and one transaction: all of them, or none. Of a refused one the error is returned.
@@ -377,7 +193,7 @@ impl Connection {
                     return match failed {
                         Some(error) => Err(error),
                         None if done.len() == count => Ok(done),
-                        None => Err(unexpected("another number of results")),
+                        None => Err(Error::unexpected("another number of results")),
                     };
                 }
                 Message::ParseComplete
@@ -388,12 +204,12 @@ impl Connection {
                 | Message::NoticeResponse(_)
                 | Message::NotificationResponse(_)
                 | Message::ParameterStatus(_) => {}
-                _ => return Err(unexpected("something else than a result")),
+                _ => return Err(Error::unexpected("something else than a result")),
             }
         }
     }
 
-    fn flush(&mut self, deadline: Instant) -> Result<(), Error> {
+    pub(super) fn flush(&mut self, deadline: Instant) -> Result<(), Error> {
         let mut write = || {
             self.stream.set_deadline(deadline)?;
             self.stream.write_all(&self.output)?;
@@ -404,13 +220,13 @@ impl Connection {
         written.map_err(|error| lost(&error))
     }
 
-    fn receive(&mut self, deadline: Instant) -> Result<Message, Error> {
+    pub(super) fn receive(&mut self, deadline: Instant) -> Result<Message, Error> {
         loop {
             if let Some(header) = Header::parse(&self.input).map_err(refused)? {
                 // A length is at least 4: the codec has looked.
                 let length = usize::try_from(header.len()).unwrap_or(usize::MAX);
                 if length > MAX_MESSAGE {
-                    return Err(unexpected("a message that is too large"));
+                    return Err(Error::unexpected("a message that is too large"));
                 }
                 if let Some(message) = Message::parse(&mut self.input).map_err(refused)? {
                     return Ok(message);
@@ -472,61 +288,8 @@ impl Drop for Connection {
     }
 }
 
-/// A socket, with TLS if the mode wants it and the server has it.
-fn connect(
-    mode: TlsMode,
-    host: &Host,
-    client: Option<&Arc<ClientConfig>>,
-    deadline: Instant,
-) -> io::Result<Stream> {
-    let mut plain = Stream::Plain(Socket::connect(host, deadline)?);
-    let client = match (client, host) {
-        // A socket of the machine has nobody in between; libpq has no TLS there either.
-        (None, _) | (_, Host::Unix(..)) => return Ok(plain),
-        (Some(client), Host::Tcp { .. }) if mode != TlsMode::Disable => client,
-        _ => return Ok(plain),
-    };
-    let mut request = BytesMut::new();
-    frontend::ssl_request(&mut request);
-    plain.set_deadline(deadline)?;
-    plain.write_all(&request)?;
-    let mut answer = [0];
-    plain.set_deadline(deadline)?;
-    plain.read_exact(&mut answer)?;
-    match (answer, plain) {
-        ([b'S'], Stream::Plain(socket)) => {
-            let mut stream = Stream::secure(socket, host, client)?;
-            if let Stream::Tls(tls) = &mut stream {
-                while tls.conn.is_handshaking() {
-                    let timeout = left(deadline)?;
-                    tls.sock.set_timeout(timeout)?;
-                    tls.conn.complete_io(&mut tls.sock)?;
-                }
-            }
-            Ok(stream)
-        }
-        ([b'N'], plain) if mode == TlsMode::Prefer => Ok(plain),
-        ([b'N'], _) => Err(io::Error::other("has no TLS, which sslmode wants")),
-        _ => Err(io::Error::other("is no PostgreSQL server")),
-    }
-}
-
-fn write_value(
-    value: &Value<'_>,
-    buffer: &mut BytesMut,
-) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-    match value {
-        Value::Text(text) => buffer.extend_from_slice(text.as_bytes()),
-        Value::Bytes(bytes) => buffer.extend_from_slice(bytes),
-        Value::Int(number) => buffer.extend_from_slice(&number.to_be_bytes()),
-        Value::Bool(value) => buffer.extend_from_slice(&[u8::from(*value)]),
-        Value::Null => return Ok(IsNull::Yes),
-    }
-    Ok(IsNull::No)
-}
-
 /// SQLSTATE and message. Details may quote parameters, so they are left out.
-fn server_error(mut fields: ErrorFields<'_>) -> Error {
+pub(super) fn server_error(mut fields: ErrorFields<'_>) -> Error {
     let (mut code, mut message) = (String::new(), String::new());
     while let Ok(Some(field)) = fields.next() {
         let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
@@ -540,7 +303,7 @@ fn server_error(mut fields: ErrorFields<'_>) -> Error {
     Error::new(Kind::Server(code), text)
 }
 
-fn refused(error: io::Error) -> Error {
+pub(super) fn refused(error: io::Error) -> Error {
     Error::new(Kind::Protocol, plain(&error))
 }
 

@@ -28,6 +28,11 @@ impl Error {
         Error { kind, message }
     }
 
+    /// The server does not keep to the protocol.
+    pub fn unexpected(what: &str) -> Error {
+        Error::new(Kind::Protocol, format!("the server sent {what}"))
+    }
+
     /// The SQLSTATE, if the server refused a statement.
     pub fn code(&self) -> Option<&str> {
         match &self.kind {

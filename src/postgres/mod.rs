@@ -2,16 +2,19 @@
 //! of `postgres-protocol`; here is what goes around it.
 //!
 //! [`config`] reads connection strings, [`stream`] is the socket, with TLS ([`tls`]) or without, each with a deadline;
-//! [`connection`] logs in and runs statements, and [`pool`] keeps connections for those who need one.
+//! [`login`] leads to a [`connection`], which runs statements, and [`pool`] keeps connections for those who need one.
 
 pub mod config;
 pub mod connection;
 pub mod error;
+mod login;
 pub mod pool;
+pub mod statement;
 mod stream;
 mod tls;
 
 pub use config::Config;
-pub use connection::{Connection, Row, Statement, Value};
+pub use connection::Connection;
 pub use error::{Error, Kind};
 pub use pool::Pool;
+pub use statement::{Done, Row, Statement, Value};

@@ -1,8 +1,9 @@
 //! A few connections for many threads: made when they are needed, kept while they work.
 
 use super::config::Config;
-use super::connection::{Connection, Done, Statement};
+use super::connection::Connection;
 use super::error::{Error, Kind};
+use super::statement::{Done, Statement};
 use super::tls;
 
 use rustls::ClientConfig;

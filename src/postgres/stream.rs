@@ -1,7 +1,9 @@
 //! The socket of a connection: TCP or Unix, with TLS or without. Whatever is read or written has a deadline.
 
-use super::config::Host;
+use super::config::{Host, TlsMode};
 
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{self, Read, Write};
@@ -22,7 +24,7 @@ pub enum Stream {
 
 impl Socket {
     /// Tries each address of the host in turn.
-    pub fn connect(host: &Host, deadline: Instant) -> io::Result<Socket> {
+    fn connect(host: &Host, deadline: Instant) -> io::Result<Socket> {
         match host {
             Host::Unix(folder, port) => {
                 let path = folder.join(format!(".s.PGSQL.{port}"));
@@ -48,7 +50,7 @@ impl Socket {
         }
     }
 
-    pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         match self {
             Socket::Tcp(socket) => {
                 socket.set_read_timeout(Some(timeout))?;
@@ -70,7 +72,7 @@ fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// The time that is left, or an error if there is none.
-pub fn left(deadline: Instant) -> io::Result<Duration> {
+fn left(deadline: Instant) -> io::Result<Duration> {
     deadline
         .checked_duration_since(Instant::now())
         .filter(|left| !left.is_zero())
@@ -88,7 +90,7 @@ impl Stream {
     }
 
     /// Begins TLS. The handshake comes with the first bytes.
-    pub fn secure(socket: Socket, host: &Host, client: &Arc<ClientConfig>) -> io::Result<Stream> {
+    fn secure(socket: Socket, host: &Host, client: &Arc<ClientConfig>) -> io::Result<Stream> {
         let name = match host {
             Host::Tcp { name, .. } => name.clone(),
             Host::Unix(..) => "localhost".to_owned(),
@@ -110,6 +112,45 @@ impl Stream {
 
     pub fn is_secure(&self) -> bool {
         matches!(self, Stream::Tls(_))
+    }
+}
+
+/// A socket, with TLS if the mode wants it and the server has it.
+pub fn connect(
+    mode: TlsMode,
+    host: &Host,
+    client: Option<&Arc<ClientConfig>>,
+    deadline: Instant,
+) -> io::Result<Stream> {
+    let mut plain = Stream::Plain(Socket::connect(host, deadline)?);
+    let client = match (client, host) {
+        // A socket of the machine has nobody in between; libpq has no TLS there either.
+        (None, _) | (_, Host::Unix(..)) => return Ok(plain),
+        (Some(client), Host::Tcp { .. }) if mode != TlsMode::Disable => client,
+        _ => return Ok(plain),
+    };
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    plain.set_deadline(deadline)?;
+    plain.write_all(&request)?;
+    let mut answer = [0];
+    plain.set_deadline(deadline)?;
+    plain.read_exact(&mut answer)?;
+    match (answer, plain) {
+        ([b'S'], Stream::Plain(socket)) => {
+            let mut stream = Stream::secure(socket, host, client)?;
+            if let Stream::Tls(tls) = &mut stream {
+                while tls.conn.is_handshaking() {
+                    let timeout = left(deadline)?;
+                    tls.sock.set_timeout(timeout)?;
+                    tls.conn.complete_io(&mut tls.sock)?;
+                }
+            }
+            Ok(stream)
+        }
+        ([b'N'], plain) if mode == TlsMode::Prefer => Ok(plain),
+        ([b'N'], _) => Err(io::Error::other("has no TLS, which sslmode wants")),
+        _ => Err(io::Error::other("is no PostgreSQL server")),
     }
 }
 

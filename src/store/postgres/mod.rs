@@ -13,7 +13,8 @@ use crate::postgres::{self, Config, Pool, Statement, Value};
 use crate::random;
 use writer::Writer;
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ const READ_TIME: Duration = Duration::from_secs(5);
 const OPEN_TIME: Duration = Duration::from_secs(20);
 /// How often a broker says that it lives. It counts as gone after three times as long.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// How long saying goodbye may take.
+const LEAVE_TIME: Duration = Duration::from_secs(2);
 /// How many connections read at once. One more writes, and one says that the broker lives.
 const READERS: usize = 8;
 
@@ -31,15 +34,8 @@ pub struct Postgres {
     writer: Writer,
     /// The name of this broker in the database, drawn at the start.
     me: String,
-    life: Arc<Life>,
-    renewal: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// Ends the renewal.
-#[derive(Default)]
-struct Life {
-    over: Mutex<bool>,
-    changed: Condvar,
+    /// The renewal, and what ends it when it is dropped.
+    life: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
 
 fn failed(config: &Config, what: &str, unknown: bool) -> Error {
@@ -75,19 +71,17 @@ impl Postgres {
             )));
         }
         renew(&readers, &me).map_err(cannot)?;
-        let life = Arc::<Life>::default();
         let store = Postgres {
-            renewal: Mutex::new(Some(keep_alive(&config, &me, life.clone())?)),
+            life: Mutex::new(Some(keep_alive(&config, &me)?)),
             writer: Writer::new(writer, &me),
             readers,
             me,
-            life,
         };
         store.take_over()?;
         Ok(store)
     }
 
-    fn run(&self, statements: &[Statement<'_>]) -> Result<Vec<postgres::connection::Done>, Error> {
+    fn run(&self, statements: &[Statement<'_>]) -> Result<Vec<postgres::Done>, Error> {
         self.readers
             .run(statements, deadline(READ_TIME))
             .map_err(|error| self.failed(error))
@@ -145,50 +139,39 @@ fn renew(pool: &Pool, me: &str) -> Result<(), postgres::Error> {
     pool.run(&statements, deadline(RENEW_EVERY)).map(drop)
 }
 
-/// Says that this broker lives, until its life is over. On a connection of its own, so that no crowd keeps it waiting.
-fn keep_alive(config: &Config, me: &str, life: Arc<Life>) -> Result<JoinHandle<()>, Error> {
+/// Says that this broker lives, until the sender is dropped. On a connection of its own, so that no crowd keeps it waiting.
+fn keep_alive(config: &Config, me: &str) -> Result<(Sender<()>, JoinHandle<()>), Error> {
     let pool = Pool::new(config.clone(), 1).map_err(|error| failed(config, &error, false))?;
     let me = me.to_owned();
-    let spawned = thread::Builder::new()
-        .name("renewal".to_owned())
-        .spawn(move || {
-            let mut well = true;
-            let mut over = life.over.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*over {
-                over = life
-                    .changed
-                    .wait_timeout(over, RENEW_EVERY)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
-                if *over {
-                    break;
-                }
-                drop(over);
-                let renewed = renew(&pool, &me);
-                if renewed.is_err() && well {
-                    log::warn("store")
-                        .with(
-                            "message",
-                            "the database cannot be reached; asked again every few seconds",
-                        )
-                        .with("error", renewed.as_ref().err().map(|error| &error.message))
-                        .send();
-                } else if renewed.is_ok() && !well {
-                    log::info("store")
-                        .with("message", "the database can be reached again")
-                        .send();
-                }
-                well = renewed.is_ok();
-                over = life.over.lock().unwrap_or_else(PoisonError::into_inner);
+    let (life, over) = channel();
+    let renewal = move || {
+        let mut well = true;
+        while over.recv_timeout(RENEW_EVERY) == Err(RecvTimeoutError::Timeout) {
+            let renewed = renew(&pool, &me);
+            match &renewed {
+                Err(error) if well => log::warn("store")
+                    .with(
+                        "message",
+                        "the database cannot be reached; asked again every few seconds",
+                    )
+                    .with("error", &error.message)
+                    .send(),
+                Ok(()) if !well => log::info("store")
+                    .with("message", "the database can be reached again")
+                    .send(),
+                _ => {}
             }
-            drop(over);
-            // What is still in progress is anybody's from now on.
-            let _ = pool.run(
-                &[Statement::new(schema::LEAVE, [Value::Text(&me)])],
-                deadline(Duration::from_secs(2)),
-            );
-        });
-    spawned.map_err(|error| failed(config, &error.to_string(), false))
+            well = renewed.is_ok();
+        }
+        // What is still in progress is anybody's from now on.
+        let leave = [Statement::new(schema::LEAVE, [Value::Text(&me)])];
+        let _ = pool.run(&leave, deadline(LEAVE_TIME));
+    };
+    let renewal = thread::Builder::new()
+        .name("renewal".to_owned())
+        .spawn(renewal)
+        .map_err(|error| failed(config, &error.to_string(), false))?;
+    Ok((life, renewal))
 }
 
 impl Store for Postgres {
@@ -249,18 +232,13 @@ impl Store for Postgres {
     }
 
     fn close(&self) {
-        *self
+        let life = self
             .life
-            .over
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = true;
-        self.life.changed.notify_all();
-        let renewal = self
-            .renewal
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(renewal) = renewal {
+        if let Some((life, renewal)) = life {
+            drop(life);
             let _ = renewal.join();
         }
         self.readers.close();
