@@ -52,7 +52,7 @@ pub fn too_deep(text: &[u8]) -> bool {
     false
 }
 
-/// Reads a JSON text in full, as into a [`Value`], but builds none: halves of surrogate pairs are errors, which a parser
+/// Reads a JSON text in full, as into a [`serde_json::Value`], but builds none: halves of surrogate pairs are errors, which a parser
 /// that skips over them does not see.
 pub fn check(text: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<Checked>(text).map(|Checked| ())
