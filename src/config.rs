@@ -38,6 +38,8 @@ pub struct Config {
     /// What the secrets in the state are sealed with.
     pub seal_keys: Option<Keys>,
     pub address: SocketAddr,
+    /// Where operators look.
+    pub admin_address: Option<SocketAddr>,
     pub base_path: BasePath,
     pub workers: usize,
     pub limits: Limits,
@@ -99,6 +101,12 @@ impl Config {
             .map_err(|errors| reader.errors.extend(errors))
             .ok();
         let address = address(&mut reader);
+        let admin_address = reader.parsed(
+            "BROKER_ADMIN_ADDRESS",
+            None,
+            "an IP address and a port such as 127.0.0.1:9100 or [::1]:9100",
+            |text| text.parse().ok().map(Some),
+        );
         let base_path = match BasePath::parse(&reader.get("BROKER_BASE_PATH").unwrap_or_default()) {
             Ok(base_path) => base_path,
             Err(error) => {
@@ -173,6 +181,7 @@ impl Config {
                 store,
                 seal_keys,
                 address,
+                admin_address,
                 base_path,
                 workers,
                 limits,

@@ -17,6 +17,7 @@ pub mod http;
 pub mod json;
 pub mod log;
 mod memory;
+mod metrics;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod random;

@@ -4,6 +4,8 @@
 //! not fit is dropped, and counted in the next line that does. Secrets never come here: callers pass names, ids and
 //! texts made for users or operators.
 
+use crate::metrics::Counter;
+
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::Write;
@@ -41,6 +43,9 @@ struct Logger {
     arrived: Condvar,
     written: Condvar,
 }
+
+/// Lines that were dropped.
+pub static DROPPED: Counter = Counter::new();
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
@@ -170,6 +175,7 @@ impl Entry {
         let mut waiting = lock(&logger.waiting);
         if waiting.lines.len() + line.len() > MAX_WAITING {
             waiting.dropped += 1;
+            DROPPED.add();
             return;
         }
         waiting.lines.extend_from_slice(&line);

@@ -1,5 +1,6 @@
 //! Serving: configuration, catalog, store, broker and server put together, from the start to the stop.
 
+mod admin;
 mod reload;
 
 use crate::adapter::Kinds;
@@ -8,12 +9,14 @@ use crate::broker::Broker;
 use crate::broker::plans::Plans;
 use crate::catalog::Service;
 use crate::config::{self, Config, StoreConfig};
+use crate::http::counts::Listener;
 use crate::http::dispatch::Dispatcher;
 use crate::http::gate::limits::Limits;
 #[cfg(feature = "tls")]
 use crate::http::gate::tls::Tls;
 use crate::http::gate::{self, Gate};
 use crate::log;
+use crate::store::counted::Counted;
 use crate::store::sealed::{Keys, Sealed};
 use crate::store::{self, Store};
 use reload::{Reload, Seen};
@@ -21,7 +24,8 @@ use reload::{Reload, Seen};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::net::TcpListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,6 +50,13 @@ const FLUSH_LIMIT: Duration = Duration::from_millis(500);
 
 /// Why the broker does not start: an exit code, and what to tell.
 struct Refusal(u8, Vec<String>);
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Refusal {
+    Refusal(
+        EX_IOERR,
+        vec![format!("cannot listen on {address}: {error}")],
+    )
+}
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn serve(kinds: Kinds) -> ExitCode {
@@ -81,6 +92,7 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
     let offers = offers(plans.catalog().services());
     let store =
         open_store(&config.store).map_err(|error| Refusal(EX_IOERR, vec![error.message]))?;
+    let store = Box::new(Counted(store));
     let store =
         sealed(store, config.seal_keys).map_err(|error| Refusal(EX_CONFIG, vec![error.message]))?;
     let place = store.describe();
@@ -89,12 +101,6 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
         .recover()
         .map_err(|error| Refusal(EX_IOERR, vec![error.message]))?;
 
-    let cannot_listen = |error| {
-        Refusal(
-            EX_IOERR,
-            vec![format!("cannot listen on {}: {error}", config.address)],
-        )
-    };
     #[cfg(feature = "tls")]
     let tls = match config.tls {
         Some(files) => Some(Arc::new(
@@ -104,7 +110,9 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
     };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Refusal(EX_IOERR, vec![format!("cannot watch for signals: {error}")]))?;
-    let listener = TcpListener::bind(config.address).map_err(cannot_listen)?;
+    let refused = |error| cannot_listen(config.address, &error);
+    let listener = TcpListener::bind(config.address).map_err(refused)?;
+    let admin = admin::Setup::listen(config.admin_address)?;
     let dispatcher = Arc::new(
         Dispatcher::new(broker.clone(), config.credentials)
             .with_max_body(config.limits.body as u64)
@@ -120,18 +128,25 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
         tls: tls.clone(),
     };
     let settings = gate::Settings {
-        limits: within_descriptors(config.limits),
+        limits: within_descriptors(config.limits, admin.is_some()),
         workers: config.workers,
         proxies: config.proxies,
+        listener: Listener::Broker,
         #[cfg(feature = "tls")]
         tls: tls.clone(),
     };
+    let admin = match admin {
+        Some(admin) => Some(admin.start(&dispatcher, &settings)?),
+        None => None,
+    };
     let handle = signals.handle();
-    let gate = Gate::start(listener, dispatcher, settings, move || handle.close())
-        .map_err(cannot_listen)?;
+    let gate =
+        Gate::start(listener, dispatcher, settings, move || handle.close()).map_err(refused)?;
+    let admin_address = admin.as_ref().map(|gate| gate.address().to_string());
     log::info("started")
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("listen", &gate.address().to_string())
+        .with("admin", admin_address.as_ref())
         .with("offers", &offers)
         .with("store", &place)
         .send();
@@ -164,7 +179,12 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
             signal.and_then(signal_hook::low_level::signal_name),
         )
         .send();
-    if !stop(gate, &broker) {
+    let stopped = stop(gate, &broker);
+    if let Some(admin) = admin {
+        // Not before: a stop is worth watching.
+        admin.stop(admin::STOP_LIMIT);
+    }
+    if !stopped {
         log::warn("stopped")
             .with(
                 "message",
@@ -237,7 +257,7 @@ fn stop(gate: Gate, broker: &Broker) -> bool {
 
 /// Raises the limit of descriptors as far as it goes, and keeps the number of connections below it: each may take one for
 /// its socket and two for its line to a worker, and something must be left for the rest of the program.
-fn within_descriptors(mut limits: Limits) -> Limits {
+fn within_descriptors(mut limits: Limits, admin: bool) -> Limits {
     let mut descriptors = getrlimit(Resource::Nofile);
     if descriptors.current < descriptors.maximum || descriptors.maximum.is_none() {
         let raised = Rlimit {
@@ -255,6 +275,7 @@ fn within_descriptors(mut limits: Limits) -> Limits {
         .unwrap_or(usize::MAX)
         .saturating_sub(RESERVED_DESCRIPTORS)
         / 3;
+    let fit = fit.saturating_sub(if admin { admin::CONNECTIONS } else { 0 });
     let fit = fit.max(1);
     if fit < limits.connections {
         log::warn("configuration")

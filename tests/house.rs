@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of `src`, the lowest floor first. A room knows only rooms of lower floors.
 const HOUSE: &[&[&str]] = &[
-    &["current", "json", "log", "memory", "random"],
+    &["current", "json", "memory", "metrics", "random"],
+    &["log"],
     &["postgres"],
     &["catalog", "store"],
     &["adapter"],
@@ -22,10 +23,11 @@ const HOUSE: &[&[&str]] = &[
 /// The rooms of `src/broker`. `mod` is its `mod.rs`.
 const BROKER: &[&[&str]] = &[
     &["protocol"],
+    &["counts"],
     &["plans", "state"],
-    &["operations"],
+    &["census", "operations"],
     &["endpoint"],
-    &["binding", "instance"],
+    &["binding", "instance", "metrics"],
     &["mod"],
 ];
 

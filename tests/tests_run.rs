@@ -15,7 +15,7 @@ const INSTALLS: &str = r#"#!/bin/sh
 echo "${0##*/} $*" >>"$LOG"
 case " $* " in *' install '* | *' add '*) ;; *) exit 0 ;; esac
 [ -z "${NOTHING:-}" ] || exit 0
-for program in curl jq git find grep sed psql initdb postgres redis-cli redis-server script setpriv prlimit unshare; do
+for program in curl jq git find grep sed psql initdb postgres redis-cli redis-server promtool script setpriv prlimit unshare; do
   cp "$BIN/cargo" "$BIN/$program"
 done
 "#;
@@ -72,9 +72,15 @@ const TESTS: [&str; 2] = ["cargo test (1)", "cargo test --all-features (1)"];
 #[test]
 fn what_is_missing_is_installed_with_what_the_system_has() {
     for (manager, wanted) in [
-        ("apt-get", "redis-tools redis-server bsdutils util-linux"),
-        ("dnf", "/usr/bin/redis-cli /usr/bin/redis-server"),
-        ("apk", "redis util-linux-misc setpriv"),
+        (
+            "apt-get",
+            "redis-tools redis-server prometheus bsdutils util-linux",
+        ),
+        (
+            "dnf",
+            "/usr/bin/redis-cli /usr/bin/redis-server /usr/bin/promtool",
+        ),
+        ("apk", "redis prometheus util-linux-misc setpriv"),
     ] {
         for user in ["0", "1000"] {
             let machine = Machine::new(manager, user);

@@ -15,15 +15,20 @@
 //! only.
 
 mod binding;
+mod census;
+mod counts;
 mod endpoint;
 mod instance;
+mod metrics;
 mod operations;
 pub mod plans;
 pub mod protocol;
 mod state;
 
 use crate::current::Current;
+use crate::metrics::Text;
 use crate::store::{self, Store};
+use census::Census;
 use endpoint::Endpoint;
 use operations::Operations;
 use plans::Plans;
@@ -42,6 +47,7 @@ pub struct Broker {
     plans: Arc<Current<Plans>>,
     state: Arc<State>,
     operations: Arc<Operations>,
+    census: Arc<Census>,
 }
 
 impl Broker {
@@ -53,6 +59,7 @@ impl Broker {
             operations: Operations::new(plans.clone(), state.clone()),
             plans,
             state,
+            census: Arc::default(),
         })
     }
 
@@ -111,6 +118,12 @@ impl Broker {
         let known = |service_id: &str, plan_id: &str| plans.lookup(service_id, plan_id).is_ok();
         let stop = || self.operations.is_stopping();
         self.state.missing_plans(known, stop)
+    }
+
+    /// Writes what is counted of operations, plans and the state.
+    pub fn write_metrics(&self, text: &mut Text) {
+        let plans = self.plans();
+        metrics::write(&plans, &self.state, &self.operations, &self.census, text);
     }
 
     fn endpoint<'a>(&'a self, caller: Caller<'a>) -> Endpoint<'a> {

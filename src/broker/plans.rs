@@ -1,5 +1,6 @@
 //! What can be asked for: the catalog together with how each of its plans is fulfilled.
 
+use super::counts::PlanCounts;
 use super::protocol::body::Field;
 use super::protocol::caller::Names;
 use super::protocol::error::Error;
@@ -22,11 +23,14 @@ pub struct Plans {
     catalog: Catalog,
     /// plan id -> how it is fulfilled; every plan of the catalog has one.
     entries: HashMap<String, Entry>,
+    /// The numbers of plans that have left the catalog.
+    others: Arc<PlanCounts>,
 }
 
 struct Entry {
     names: Arc<Names>,
     fulfilment: Fulfilment,
+    counts: Arc<PlanCounts>,
     #[cfg(feature = "schemas")]
     validators: Vec<(SchemaUse, Validator)>,
 }
@@ -52,19 +56,30 @@ impl Plans {
                         plan: plan.name.clone(),
                     }),
                     fulfilment: fulfilment.clone(),
+                    counts: Arc::default(),
                     #[cfg(feature = "schemas")]
                     validators: compile(plan),
                 };
                 entries.insert(plan.id.clone(), entry);
             }
         }
-        Plans { catalog, entries }
+        Plans {
+            catalog,
+            entries,
+            others: Arc::default(),
+        }
     }
 
     /// Takes the place of others.
-    pub fn replacing(self, before: &Plans) -> Plans {
+    pub fn replacing(mut self, before: &Plans) -> Plans {
+        for (plan_id, entry) in &mut self.entries {
+            if let Some(before) = before.entries.get(plan_id) {
+                entry.counts = before.counts.clone();
+            }
+        }
         Plans {
             catalog: self.catalog.replacing(&before.catalog),
+            others: before.others.clone(),
             ..self
         }
     }
@@ -122,6 +137,22 @@ impl Plans {
     /// The plan whose adapter works on a record, if it is still in the catalog.
     pub fn of(&self, subject: &Subject) -> Option<Offer<'_>> {
         self.first(subject.service_id(), &subject.plan_ids())
+    }
+
+    /// Where it is counted what becomes of a record.
+    pub fn counts(&self, subject: &Subject) -> &PlanCounts {
+        self.of(subject)
+            .map_or(&self.others, |offer| offer.counts())
+    }
+
+    /// Every plan's names and numbers, and at last those of plans that have left the catalog.
+    pub fn all_counts(&self) -> Vec<(&str, &str, &PlanCounts)> {
+        let entries = self.all().filter_map(|(_, id)| self.entries.get(id));
+        let counts = entries.map(|entry| {
+            let Names { service, plan } = &*entry.names;
+            (service.as_str(), plan.as_str(), &*entry.counts)
+        });
+        counts.chain([("", "", &*self.others)]).collect()
     }
 
     fn first(&self, service_id: &str, plan_ids: &[&str]) -> Option<Offer<'_>> {
@@ -186,6 +217,10 @@ impl Plans {
 impl<'a> Offer<'a> {
     pub fn names(&self) -> &'a Arc<Names> {
         &self.entry.names
+    }
+
+    pub fn counts(&self) -> &'a PlanCounts {
+        &self.entry.counts
     }
 
     pub fn fulfilment(&self) -> &'a Fulfilment {

@@ -101,6 +101,11 @@ pub const VARIABLES: &[Variable] = &[
         "port to listen on; 0 takes a free one",
     ),
     variable(
+        "BROKER_ADMIN_ADDRESS",
+        "",
+        "IP address and port to serve /metrics on, as in 127.0.0.1:9100; one that is no loopback address needs the credentials",
+    ),
+    variable(
         "BROKER_BASE_PATH",
         "/",
         "path that the broker is below, as in /brokers/mail, if the proxy in front leaves it in",

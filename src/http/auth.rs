@@ -20,7 +20,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The result of comparing the credentials of one request. Only [`Credentials::check`] makes one, so it cannot be forged.
+/// The result of comparing the credentials of one request. Only this file makes one, so it cannot be forged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Authentication {
     attempted: bool,
@@ -28,6 +28,14 @@ pub struct Authentication {
 }
 
 impl Authentication {
+    /// Of a request to an address that needs no credentials.
+    pub(super) fn not_needed() -> Authentication {
+        Authentication {
+            attempted: true,
+            valid: true,
+        }
+    }
+
     /// The request had credentials, valid or not.
     pub fn was_attempted(self) -> bool {
         self.attempted

@@ -2,6 +2,7 @@
 //! specification.
 
 use super::auth::{Authentication, Credentials};
+use super::counts::{self, METRICS};
 use super::reply::{Body, Reply};
 use super::request::{AUTHORIZATION, Request};
 use super::route::{Route, nothing_at};
@@ -12,6 +13,8 @@ use crate::broker::error::Error;
 use crate::broker::{Broker, Caller, Names};
 use crate::current::Current;
 use crate::log;
+use crate::metrics::{Text, process};
+use crate::store::counted;
 
 use std::cell::OnceCell;
 use std::io::Read;
@@ -27,9 +30,19 @@ const MAX_PATH: usize = 256;
 /// Answers requests. Shared by all workers.
 pub struct Dispatcher {
     broker: Arc<Broker>,
-    credentials: Current<Credentials>,
+    credentials: Arc<Current<Credentials>>,
+    access: Access,
     base_path: BasePath,
     max_body: u64,
+}
+
+/// What is answered, and to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// The API, with the broker's credentials.
+    Api,
+    /// What operators look at. `open`: whoever can connect may.
+    Admin { open: bool },
 }
 
 /// What the log says of a request, besides its answer. Nothing in it is secret.
@@ -51,9 +64,22 @@ impl Dispatcher {
     pub fn new(broker: Arc<Broker>, credentials: Credentials) -> Dispatcher {
         Dispatcher {
             broker,
-            credentials: Current::new(credentials),
+            credentials: Arc::new(Current::new(credentials)),
+            access: Access::Api,
             base_path: BasePath::default(),
             max_body: MAX_BODY,
+        }
+    }
+
+    /// A dispatcher for what operators look at, with the same broker and credentials, also when these are replaced.
+    /// `open`: none are needed.
+    pub fn admin(&self, open: bool) -> Dispatcher {
+        Dispatcher {
+            broker: self.broker.clone(),
+            credentials: self.credentials.clone(),
+            access: Access::Admin { open },
+            base_path: BasePath::default(),
+            max_body: 0,
         }
     }
 
@@ -79,7 +105,10 @@ impl Dispatcher {
 
     /// Compares the value of an `Authorization` header with the credentials that are accepted now.
     pub fn authenticate(&self, authorization: Option<&str>) -> Authentication {
-        self.credentials.get().check(authorization)
+        match self.access {
+            Access::Admin { open: true } => Authentication::not_needed(),
+            _ => self.credentials.get().check(authorization),
+        }
     }
 
     /// Answers one request. Returns the log line about it, too, to which the caller adds how long it took.
@@ -95,6 +124,7 @@ impl Dispatcher {
         request: &mut Request<'_>,
         authentication: Authentication,
     ) -> (Reply, log::Entry) {
+        let began = Instant::now();
         let echo = request
             .headers
             .get(identity::REQUEST)
@@ -109,15 +139,20 @@ impl Dispatcher {
         };
         let mut reply = self
             .answer(request, authentication, &mut note)
-            .unwrap_or_else(Reply::from)
-            .with_header("Content-Type", "application/json");
+            .unwrap_or_else(Reply::from);
+        counts::REQUESTS.add(request.method, note.route, reply.status, began.elapsed());
+        if reply.header("Content-Type").is_none() {
+            reply = reply.with_header("Content-Type", "application/json");
+        }
         // spec: Request Identity, SHOULD be in the answer.
         if let Some(echo) = echo {
             reply = reply.with_header(identity::REQUEST, echo.to_owned());
         }
         let line = match reply.status {
             // No line: platforms ask every few seconds.
-            200 if matches!(note.route, HEALTH | READINESS) => return (reply, log::none()),
+            200 if matches!(note.route, HEALTH | READINESS | METRICS) => {
+                return (reply, log::none());
+            }
             500.. => log::error("request"),
             _ => log::info("request"),
         };
@@ -159,6 +194,9 @@ impl Dispatcher {
         note.route = "-";
         if !authentication.is_valid() {
             return Ok(unauthorized(&self.credentials.get()));
+        }
+        if let Access::Admin { .. } = self.access {
+            return self.admin_page(request.method, path, note);
         }
         version::check(request.headers.get(version::HEADER))?;
         let identity = match request.headers.get(identity::ORIGINATING) {
@@ -236,6 +274,28 @@ impl Dispatcher {
         answer.map(Reply::from)
     }
 
+    /// What is at a path of the admin address.
+    fn admin_page<'a>(
+        &self,
+        method: &str,
+        path: &'a str,
+        note: &mut Note<'a>,
+    ) -> Result<Reply, Error> {
+        if path != METRICS {
+            note.path = Some(path);
+            return Err(Error::not_found(
+                "There is nothing at this path; wanted /metrics.",
+            ));
+        }
+        note.route = METRICS;
+        if !matches!(method, "GET" | "HEAD") {
+            return Ok(method_not_allowed("GET, HEAD"));
+        }
+        let text = metrics(&self.broker);
+        let reply = Reply::new(200, Body::Owned(text.into_bytes()), "served");
+        Ok(reply.with_header("Content-Type", Text::MEDIA_TYPE))
+    }
+
     /// `GET /v2/catalog`. spec: Catalog Management; RFC 7232 for the conditions.
     fn catalog(&self, request: &Request<'_>) -> Reply {
         let plans = self.broker.plans();
@@ -302,6 +362,34 @@ impl Dispatcher {
             _ => Ok(body),
         }
     }
+}
+
+/// All metrics of the program.
+fn metrics(broker: &Broker) -> Text {
+    let mut text = Text::default();
+    let features = [
+        ("schemas", cfg!(feature = "schemas")),
+        ("tls", cfg!(feature = "tls")),
+        ("postgres", cfg!(feature = "postgres")),
+    ];
+    let features = features.into_iter().filter(|(_, built)| *built);
+    let features: Vec<&str> = features.map(|(name, _)| name).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    text.gauge("brokerlet_build_info", "The version that runs; always 1.")
+        .sample(
+            &[("version", version), ("features", &features.join(","))],
+            1,
+        );
+    counts::write(&mut text);
+    broker.write_metrics(&mut text);
+    counted::write(&mut text);
+    text.counter(
+        "brokerlet_log_lines_dropped_total",
+        "Lines of the log that were dropped, since nobody took them in time.",
+    )
+    .sample(&[], log::DROPPED.get());
+    process::write(&mut text);
+    text
 }
 
 /// spec: Platform to Service Broker Authentication, 401.

@@ -5,6 +5,7 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `target`, `version`, `auth`, `identity` | read one part of a request each |
+//! | `counts` | what is counted of requests, and at the gate |
 //! | `request`, `reply` | a request and an answer as plain values, so that tests can do without a socket |
 //! | `route` | which endpoint a path is |
 //! | `dispatch` | checks authentication and version, then one arm for each endpoint |
@@ -12,6 +13,7 @@
 //! | `gate` | stands before tiny_http, and keeps from it whatever is hostile |
 
 pub mod auth;
+pub mod counts;
 pub mod dispatch;
 pub mod gate;
 pub mod identity;

@@ -7,6 +7,7 @@
 mod message;
 
 use super::auth::Authentication;
+use super::counts::REQUESTS;
 use super::dispatch::Dispatcher;
 use super::reply::{Body, Reply};
 use super::request::{Headers, Request};
@@ -276,7 +277,10 @@ fn serve(shared: &Shared, mut received: tiny_http::Request, head: &mut Head) {
         Some(context) => dispatcher.handle_authenticated(&mut request, context.authentication),
         None => dispatcher.handle(&mut request),
     }));
-    let (reply, line) = handled.unwrap_or_else(|_| panicked());
+    let (reply, line) = handled.unwrap_or_else(|_| {
+        REQUESTS.add(request.method, "", 500, started.elapsed());
+        panicked()
+    });
     match exchange {
         Some(exchange) => {
             exchange.complete(reply);

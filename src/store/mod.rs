@@ -5,6 +5,7 @@
 //! meet the same rule; no lock is held while an adapter works.
 
 pub mod contract;
+pub mod counted;
 mod group;
 pub mod memory;
 #[cfg(feature = "postgres")]

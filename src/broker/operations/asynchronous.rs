@@ -1,7 +1,7 @@
 //! Carrying out an asynchronous operation, in a thread of the queue.
 
 use super::queue::{Claim, Progress, Queued, Worker};
-use super::{Operations, retry};
+use super::{End, Operations, retry};
 use crate::adapter::Reason;
 use crate::broker::protocol::error::Error;
 use crate::broker::protocol::operation::{Kind, Operation, State};
@@ -24,7 +24,10 @@ impl Worker for Operations {
         };
         let claim = loop {
             let now = Instant::now();
-            if let Some(claim) = self.queue.claim(&queued.key, &queued.operation, now) {
+            if let Some(claim) = self
+                .queue
+                .claim(&queued.key, &queued.operation, queued.since, now)
+            {
                 break claim;
             }
             // Either this has cut off what is being worked on, and waits for that; or it was cut off itself, and then it
@@ -102,6 +105,8 @@ impl Operations {
                 let line = log_operation(log::warn("operation_retried"), operation);
                 let line = self.plans.get().line(line, key, subject.plan_ids()[0]);
                 log_retry(line, &failed.error, delay);
+                let plans = self.plans.get();
+                plans.counts(&subject).retried(operation.kind);
                 claim.is(Progress::Delayed {
                     attempt: operation.attempt(),
                     why: failed.error.description.clone().into_owned(),
@@ -113,13 +118,21 @@ impl Operations {
         let error = outcome.as_ref().err().map(|failed| failed.error.clone());
         let ending = subject.ending(outcome);
         if reason == Some(Reason::Superseded) {
+            self.count(&subject, End::CutOff);
             self.hand_over(key, queued, &ending);
             return Ok(None);
         }
         match self.state.write_ending(key, revision, &ending, None)? {
-            Some(_) => self.log_end(key, &subject, error.as_ref()),
+            Some(_) => {
+                let end = error.as_ref().map_or(End::Succeeded, |_| End::Failed);
+                self.count(&subject, end);
+                self.log_end(key, &subject, error.as_ref());
+            }
             // Cut off at the last moment.
-            None => self.hand_over(key, queued, &ending),
+            None => {
+                self.count(&subject, End::CutOff);
+                self.hand_over(key, queued, &ending);
+            }
         }
         Ok(None)
     }

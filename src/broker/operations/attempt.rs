@@ -1,7 +1,7 @@
 //! One attempt at an operation: the calls of the adapter.
 
 use crate::adapter::{Failure, Run, UpdateCall};
-use crate::broker::plans::Plans;
+use crate::broker::plans::{Offer, Plans};
 use crate::broker::protocol::binding::record::Binding;
 use crate::broker::protocol::error::Error;
 use crate::broker::protocol::instance::record::Instance;
@@ -14,6 +14,7 @@ use crate::log;
 use crate::store::Key;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 /// What an attempt works with.
 pub struct Attempt<'a> {
@@ -72,8 +73,9 @@ impl Attempt<'_> {
             .map_err(|_| left_catalog(&Key::instance(id), &instance.plan_id))?;
         let origin = instance.operation.origin();
         let call = instance.call(id, offer.service, offer.plan, origin, self.run);
-        let outcome = guarded(|| offer.fulfilment().adapter.provision(&call))
-            .map_err(|failure| AttemptError::of(Kind::Provision, failure))?;
+        let outcome = self.call(Kind::Provision, offer, || {
+            offer.fulfilment().adapter.provision(&call)
+        })?;
         Ok(Success::Instance(instance.provisioned(outcome)))
     }
 
@@ -98,8 +100,7 @@ impl Attempt<'_> {
             previous_parameters: Object::new(before.parameters.as_deref()),
             previous_plan_id: &before.plan_id,
         };
-        let outcome = guarded(|| adapter.update(&call))
-            .map_err(|failure| AttemptError::of(Kind::Update, failure))?;
+        let outcome = self.call(Kind::Update, offer, || adapter.update(&call))?;
         after.apply(outcome);
         Ok(Success::Instance(after))
     }
@@ -147,8 +148,9 @@ impl Attempt<'_> {
         let Some(offer) = offer else { return Ok(()) };
         let origin = instance.operation.origin();
         let call = instance.call(id, offer.service, offer.plan, origin, self.run);
-        guarded(|| offer.fulfilment().adapter.deprovision(&call))
-            .map_err(|failure| AttemptError::of(Kind::Deprovision, failure))
+        self.call(Kind::Deprovision, offer, || {
+            offer.fulfilment().adapter.deprovision(&call)
+        })
     }
 
     fn bind(&self, instance_id: &str, instance: &Instance, id: &str, binding: &Binding) -> Outcome {
@@ -158,8 +160,9 @@ impl Attempt<'_> {
             .map_err(|_| left_catalog(&Key::binding(instance_id, id), &binding.plan_id))?;
         let origin = binding.operation.origin();
         let told = instance.call(instance_id, offer.service, offer.plan, origin, self.run);
-        let bound = guarded(|| offer.fulfilment().adapter.bind(&binding.call(id, told)))
-            .map_err(|failure| AttemptError::of(Kind::Bind, failure))?;
+        let bound = self.call(Kind::Bind, offer, || {
+            offer.fulfilment().adapter.bind(&binding.call(id, told))
+        })?;
         let mut after = binding.clone();
         after.apply(bound);
         Ok(Success::Binding(after))
@@ -193,8 +196,25 @@ impl Attempt<'_> {
             binding.operation.origin()
         };
         let told = instance.call(instance_id, offer.service, offer.plan, origin, self.run);
-        guarded(|| offer.fulfilment().adapter.unbind(&binding.call(id, told)))
-            .map_err(|failure| AttemptError::of(Kind::Unbind, failure))
+        self.call(Kind::Unbind, offer, || {
+            offer.fulfilment().adapter.unbind(&binding.call(id, told))
+        })
+    }
+
+    /// One call of an adapter, which is counted.
+    fn call<T>(
+        &self,
+        kind: Kind,
+        offer: Offer<'_>,
+        call: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, AttemptError> {
+        let began = Instant::now();
+        let result = guarded(call);
+        let failure = result.as_ref().err().map(|failure| failure.kind);
+        let ended = Instant::now();
+        let late = ended >= self.run.deadline;
+        offer.counts().called(kind, failure, late, ended - began);
+        result.map_err(|failure| AttemptError::of(kind, failure))
     }
 }
 

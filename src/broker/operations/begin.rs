@@ -1,7 +1,7 @@
 //! Where every operation begins.
 
 use super::queue::Queued;
-use super::{Begun, Operations, limit};
+use super::{Begun, End, Operations, limit, requested_at};
 use crate::adapter::Run;
 use crate::broker::protocol::error::Error;
 use crate::broker::protocol::subject::Subject;
@@ -56,12 +56,16 @@ impl Operations {
             deadline: operation.deadline(),
             ..Run::alone(&operation.id, Duration::ZERO)
         };
-        let success = self
-            .attempt(key, subject, run)
-            .map_err(|failed| failed.error)?;
+        let success = self.attempt(key, subject, run).map_err(|failed| {
+            self.count(subject, End::Failed);
+            failed.error
+        })?;
         let ending = subject.ending(Ok(success));
         let written = self.state.write_ending(key, revision, &ending, expected)?;
-        Ok(written.map(|_| Begun::Ended(ending.into())))
+        Ok(written.map(|_| {
+            self.count(subject, End::Succeeded);
+            Begun::Ended(ending.into())
+        }))
     }
 
     /// Queues an asynchronous operation.
@@ -71,6 +75,7 @@ impl Operations {
         let queued = Queued {
             key: key.clone(),
             operation: subject.operation().id.as_str().into(),
+            since: requested_at(subject.operation()),
             retried,
         };
         self.queue.submit(plan, concurrency, queued);

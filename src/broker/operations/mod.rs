@@ -13,6 +13,7 @@ mod recovery;
 mod retry;
 mod synchronous;
 
+use super::counts::End;
 use super::plans::Plans;
 use super::protocol::operation::Operation;
 use super::protocol::subject::{Ending, Outcome, Subject};
@@ -21,10 +22,11 @@ use crate::adapter::Run;
 use crate::current::Current;
 use crate::store::Key;
 use attempt::Attempt;
+pub use queue::Overview;
 use queue::{Claim, Queue, Worker};
 
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// The operations of a broker. Shared with the threads of its queue.
 pub struct Operations {
@@ -98,12 +100,40 @@ impl Operations {
         attempt.make(key, subject)
     }
 
+    /// Counts that an operation has ended.
+    fn count(&self, subject: &Subject, end: End) {
+        let operation = subject.operation();
+        let took = requested_at(operation).elapsed().unwrap_or_default();
+        let plans = self.plans.get();
+        plans.counts(subject).ended(operation.kind, end, took);
+    }
+
+    /// What is in progress, for the metrics.
+    pub fn overview(&self) -> Overview {
+        self.queue.overview()
+    }
+
     /// The next attempt of an operation that is claimed.
     fn next_attempt(&self, claim: &Claim<'_>, key: &Key, subject: &Subject) -> Outcome {
         let operation = subject.operation();
         claim.run(operation.attempt(), operation.deadline(), |run| {
             self.attempt(key, subject, run)
         })
+    }
+}
+
+/// When an operation in progress was asked for.
+fn requested_at(operation: &Operation) -> SystemTime {
+    let requested = operation.requested();
+    requested.map_or_else(SystemTime::now, |requested| requested.at.0)
+}
+
+impl End {
+    fn of<T, E>(outcome: &Result<T, E>) -> End {
+        match outcome {
+            Ok(_) => End::Succeeded,
+            Err(_) => End::Failed,
+        }
     }
 }
 

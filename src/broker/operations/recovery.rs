@@ -1,15 +1,15 @@
 //! What a crash has cut off. Asynchronous operations go on: the platform polls for their end. To a synchronous request
 //! the platform got no answer, so what may have been made is taken back, and what was to be removed is removed.
 
-use super::Operations;
 use super::attempt::Attempt;
+use super::{End, Operations};
 use crate::broker::protocol::error::Error;
 use crate::broker::protocol::operation::{self, Kind, Operation};
 use crate::broker::protocol::subject::{AttemptError, Ending, Subject, Success};
 use crate::log;
 use crate::store::{self, Key};
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long settling may take: at the start for all, since a platform waits for that a minute at most; later for what a
 /// request meets, before it goes on.
@@ -164,6 +164,7 @@ impl Operations {
         };
         self.state
             .conclude(key, revision, &operation.id, &subject.ending(outcome))?;
+        self.count(&subject, End::Recovered);
         Ok(Open::Settled(kind, subject.plan_ids()[0].to_owned()))
     }
 
@@ -179,7 +180,10 @@ impl Operations {
             return Err(late());
         }
         let id = operation::new_id().map_err(AttemptError::half_way)?;
-        let claim = self.queue.claim(key, &id, end).ok_or_else(late)?;
+        let claim = self
+            .queue
+            .claim(key, &id, SystemTime::now(), end)
+            .ok_or_else(late)?;
         let plans = self.plans.get();
         claim.run(1, end, |run| {
             let attempt = Attempt {

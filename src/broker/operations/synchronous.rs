@@ -1,7 +1,7 @@
 //! Carrying out an operation in the thread of its request, while the platform waits.
 
 use super::queue::{Claim, NoPermit};
-use super::{Operations, limit, retry};
+use super::{End, Operations, limit, requested_at, retry};
 use crate::broker::protocol::error::Error;
 use crate::broker::protocol::subject::{AttemptError, Ending, Outcome, Subject};
 use crate::broker::state::lost;
@@ -19,7 +19,11 @@ impl Operations {
         mut subject: Subject,
     ) -> Result<Ending, Error> {
         let deadline = subject.operation().deadline();
-        let Some(claim) = self.queue.claim(key, &subject.operation().id, deadline) else {
+        let since = requested_at(subject.operation());
+        let Some(claim) = self
+            .queue
+            .claim(key, &subject.operation().id, since, deadline)
+        else {
             let error = Error::new(
                 503,
                 "What was in progress before did not come to its end in time. Try again later.",
@@ -61,6 +65,8 @@ impl Operations {
                 return Err(stopped());
             }
             subject.count_attempt();
+            let plans = self.plans.get();
+            plans.counts(&subject).retried(subject.operation().kind);
             revision = match self.state.write_subject(key, revision, &subject) {
                 Ok(Some(revision)) => revision,
                 Ok(None) => return Err(lost(key)),
@@ -98,9 +104,11 @@ impl Operations {
         outcome: Outcome,
     ) -> Result<Ending, Error> {
         let error = outcome.as_ref().err().map(|failed| failed.error.clone());
+        let end = End::of(&outcome);
         let ending = subject.ending(outcome);
         let operation = &subject.operation().id;
         self.state.conclude(key, revision, operation, &ending)?;
+        self.count(subject, end);
         match error {
             None => Ok(ending),
             Some(error) => Err(error),

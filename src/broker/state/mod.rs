@@ -11,7 +11,7 @@ use super::protocol::operation;
 use super::protocol::subject::{Ending, Subject};
 use super::protocol::tombstone::Tombstone;
 use crate::log;
-use crate::store::{self, Change, Key, Outcome, Revision, Store};
+use crate::store::{self, Change, Key, Outcome, Record, Revision, Store};
 pub use found::Found;
 use found::put;
 use tombstones::{Kept, Tombstones};
@@ -108,6 +108,20 @@ impl State {
             subject,
             elsewhere,
         }))
+    }
+
+    /// The next records of instances behind this id, in the order of their ids, and at most so many.
+    pub fn instances(
+        &self,
+        after: &str,
+        most: usize,
+    ) -> Result<Vec<(String, Record)>, store::Error> {
+        self.store.instances(after, most)
+    }
+
+    /// The records of all bindings of an instance.
+    pub fn bindings(&self, instance_id: &str) -> Result<Vec<(String, Record)>, store::Error> {
+        self.store.bindings(instance_id)
     }
 
     /// The bindings of an instance, or 422 if an operation is in progress on one of them.

@@ -10,6 +10,7 @@ use super::socket::Socket;
 use super::tls::Tls;
 use super::transport::Transport;
 use crate::broker::error::Error;
+use crate::http::counts::Refusal;
 use crate::log;
 
 use rustix::io::Errno;
@@ -113,7 +114,8 @@ fn serve_queue(gate: &Arc<Shared>) {
         gate.connection_limit
             .ended(&client, served.unwrap_or(false));
         if client.was_evicted() {
-            gate.refusal_log.refused(client.peer, None, EVICTED);
+            gate.refusal_log
+                .refused(Refusal::Evicted, client.peer, None, EVICTED);
         }
     }
 }
@@ -151,7 +153,8 @@ fn serve_tls(gate: &Arc<Shared>, tls: &Tls, client: &Arc<Client>, mut socket: So
         Err(_) if client.is_closing() => false,
         Err(error) => {
             let text = format!("the TLS handshake failed: {error}");
-            gate.refusal_log.refused(client.peer, None, &text);
+            let log = &gate.refusal_log;
+            log.refused(Refusal::Tls, client.peer, None, &text);
             true
         }
     }
@@ -164,7 +167,8 @@ fn refuse_plain(gate: &Shared, client: &Client, mut socket: Socket<'_>) -> bool 
         "The client speaks http, and this port https: wanted a URL that begins with https://.",
     );
     let (status, reason) = (Some(error.status), &error.description);
-    gate.refusal_log.refused(client.peer, status, reason);
+    let log = &gate.refusal_log;
+    log.refused(Refusal::Tls, client.peer, status, reason);
     // Fails if the client has gone.
     let _ = socket.write_all(&whole(&refusal(error)));
     true
@@ -181,7 +185,8 @@ fn refuse_queued(gate: &Shared, stream: TcpStream, peer: IpAddr) -> Option<TcpSt
         )
     };
     let (status, reason) = (Some(error.status), &error.description);
-    gate.refusal_log.refused(peer, status, reason);
+    gate.refusal_log
+        .refused(Refusal::Full, peer, status, reason);
     #[cfg(feature = "tls")]
     if gate.tls.is_some() {
         return None;

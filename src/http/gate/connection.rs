@@ -7,6 +7,7 @@ use super::response_writer::{Format, Persistence, refusal, render};
 use super::shared::Shared;
 use super::transport::Transport;
 use crate::broker::error::Error;
+use crate::http::counts::Refusal;
 use crate::http::reply::Reply;
 use crate::http::server::Context;
 
@@ -153,6 +154,7 @@ impl<'g> Connection<'g> {
         let limit = &self.shared.rate_limit;
         let delay = limit.failed(context.client, Instant::now());
         if !delay.is_zero() {
+            self.shared.counts.delayed_logins.add();
             self.shared.connection_limit.set_idle(self.client, true);
             self.client.sleep(delay);
             self.client.set_receiving();
@@ -237,7 +239,7 @@ impl<'g> Connection<'g> {
     fn refuse(&mut self, error: Error) {
         let (status, reason) = (error.status, &error.description);
         let log = &self.shared.refusal_log;
-        log.refused(self.client.peer, Some(status), reason);
+        log.refused(Refusal::of(status), self.client.peer, Some(status), reason);
         // Fails if the client has gone.
         let _ = self.send(&refusal(error), Persistence::Closed, Format::default());
     }

@@ -6,6 +6,7 @@
 use super::client::Client;
 use super::eviction::{Evicted, GRACE, evict};
 use super::lingering::{self, Lingering};
+use crate::http::counts;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, TcpStream};
@@ -27,6 +28,7 @@ pub struct ConnectionLimit {
     /// How many connections in the queue can expect no place, not even from those that are new and may be evicted soon.
     starved: AtomicUsize,
     state: Mutex<State>,
+    counts: &'static counts::Gate,
     /// For threads without a connection: something is in the queue, or the gate stops.
     queued: Condvar,
     /// For the timer thread: there is something new to wait for.
@@ -64,13 +66,14 @@ pub enum Accepted {
 }
 
 impl ConnectionLimit {
-    pub fn new(max: usize, queue_time: Duration) -> ConnectionLimit {
+    pub fn new(max: usize, queue_time: Duration, counts: &'static counts::Gate) -> ConnectionLimit {
         ConnectionLimit {
             max,
             queue_time,
             stopping: AtomicBool::new(false),
             starved: AtomicUsize::new(0),
             state: Mutex::default(),
+            counts,
             queued: Condvar::new(),
             timers: Condvar::new(),
             freed: Condvar::new(),
@@ -79,6 +82,11 @@ impl ConnectionLimit {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the metrics, after a change.
+    fn count(&self, state: &State) {
+        self.counts.are(state.clients.len(), state.queue.len());
     }
 
     /// Waits until the queue has space. Returns false when the gate stops.
@@ -96,6 +104,8 @@ impl ConnectionLimit {
             peer,
             since: Instant::now(),
         });
+        self.counts.accepted.add();
+        self.count(&state);
         if state.idle_threads >= state.queue.len() {
             self.queued.notify_one();
             return Accepted::Queued;
@@ -162,6 +172,7 @@ impl ConnectionLimit {
                 state.last_id += 1;
                 let client = Arc::new(Client::new(state.last_id, next.stream, next.peer));
                 state.clients.insert(client.id, client.clone());
+                self.count(&state);
                 if state.stopping {
                     client.close_when_idle();
                 }
@@ -197,6 +208,7 @@ impl ConnectionLimit {
         let copy = linger.then(|| client.stream.try_clone().ok()).flatten();
         let mut state = self.state();
         state.clients.remove(&client.id);
+        self.count(&state);
         if let Some(stream) = copy {
             state.lingering.add(stream);
             self.timers.notify_one();
@@ -239,6 +251,7 @@ impl ConnectionLimit {
                 drop(state);
                 let refused = refuse(stream, peer);
                 state = self.state();
+                self.count(&state);
                 if let Some(stream) = refused {
                     state.lingering.add(stream);
                 }

@@ -43,6 +43,7 @@ mod transport;
 pub mod trusted_proxies;
 mod upstream;
 
+use super::counts::Listener;
 use super::dispatch::Dispatcher;
 use body_memory::BodyMemory;
 use connection_limit::ConnectionLimit;
@@ -69,6 +70,8 @@ pub struct Settings {
     /// How many requests are worked on at once, as long as none of them waits for something.
     pub workers: usize,
     pub proxies: TrustedProxies,
+    /// Which of the gates it is, in the metrics.
+    pub listener: Listener,
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<tls::Tls>>,
 }
@@ -94,14 +97,17 @@ impl Gate {
         let limits = settings.limits;
         let dispatcher = dispatcher.into();
         let workers = settings.workers.max(1);
+        let counts = settings.listener.counts();
+        counts.set_most(limits.connections);
         let shared = Arc::new(Shared {
             upstream: Upstream::start(dispatcher.clone(), workers, limits.connections)?,
             dispatcher,
-            connection_limit: ConnectionLimit::new(limits.connections, limits.queue),
+            connection_limit: ConnectionLimit::new(limits.connections, limits.queue, counts),
             body_memory: BodyMemory::new(limits.body_memory),
             rate_limit: RateLimit::new(limits.logins),
             proxies: settings.proxies,
-            refusal_log: RefusalLog::default(),
+            refusal_log: RefusalLog::new(counts),
+            counts,
             limits,
             #[cfg(feature = "tls")]
             tls: settings.tls,

@@ -1,5 +1,6 @@
 //! The log lines about refused requests, of which there are few even if refusals are many.
 
+use crate::http::counts::{Gate, Refusal};
 use crate::log;
 
 use std::net::IpAddr;
@@ -9,8 +10,10 @@ use std::time::{Duration, Instant};
 /// Most lines in a second. The next line after that says how many were left out.
 const LINES: u32 = 10;
 
-#[derive(Debug, Default)]
-pub struct RefusalLog(Mutex<Window>);
+pub struct RefusalLog {
+    window: Mutex<Window>,
+    counts: &'static Gate,
+}
 
 #[derive(Debug, Default)]
 struct Window {
@@ -20,8 +23,17 @@ struct Window {
 }
 
 impl RefusalLog {
+    /// All refusals are counted, also those that get no line.
+    pub fn new(counts: &'static Gate) -> RefusalLog {
+        RefusalLog {
+            window: Mutex::default(),
+            counts,
+        }
+    }
+
     /// A client was refused.
-    pub fn refused(&self, client: IpAddr, status: Option<u16>, reason: &str) {
+    pub fn refused(&self, why: Refusal, client: IpAddr, status: Option<u16>, reason: &str) {
+        self.counts.refused(why);
         let Some(left_out) = self.admit(Instant::now()) else {
             return;
         };
@@ -46,7 +58,7 @@ impl RefusalLog {
 
     /// How many lines were left out since the last one. `None` if this one is to be left out, too.
     fn admit(&self, now: Instant) -> Option<u64> {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let over = window
             .began
             .is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1));
@@ -66,10 +78,11 @@ impl RefusalLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::counts::Listener;
 
     #[test]
     fn a_flood_gives_few_lines_and_a_count() {
-        let (refusals, now) = (RefusalLog::default(), Instant::now());
+        let (refusals, now) = (RefusalLog::new(Listener::Broker.counts()), Instant::now());
         let admitted = |at| {
             (0..1000)
                 .filter_map(|_| refusals.admit(at))

@@ -9,6 +9,7 @@ use super::refusal_log::RefusalLog;
 use super::tls::Tls;
 use super::trusted_proxies::TrustedProxies;
 use super::upstream::Upstream;
+use crate::http::counts;
 use crate::http::dispatch::Dispatcher;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub struct Shared {
     pub rate_limit: RateLimit,
     pub proxies: TrustedProxies,
     pub refusal_log: RefusalLog,
+    pub counts: &'static counts::Gate,
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<Tls>>,
 }

@@ -19,15 +19,27 @@ pub use shared::Worker;
 
 use running::Running;
 use shared::{Claimed, Shared, Stop};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How many asynchronous operations of a plan are at work at once if the adapter does not say: each has a thread.
 const DEFAULT_CONCURRENCY: usize = 32;
 
 pub struct Queue {
     shared: Arc<Shared>,
+}
+
+/// What is in progress, in numbers.
+#[derive(Debug, Default, PartialEq)]
+pub struct Overview {
+    /// Operations that have not ended, whether they are worked on, queued, or wait for their next attempt.
+    pub in_progress: usize,
+    /// When the oldest of them was asked for.
+    pub oldest: Option<SystemTime>,
+    /// How many wait for their turn, by the ids of plans.
+    pub queued: BTreeMap<String, usize>,
 }
 
 /// Why there is no permit.
@@ -69,6 +81,27 @@ impl Queue {
             self.shared.start_threads(&mut state, &plan);
         }
         self.shared.start_timer(&mut state);
+    }
+
+    /// What is in progress, in numbers.
+    pub fn overview(&self) -> Overview {
+        let state = self.shared.lock();
+        // One that comes later, or is queued once more, has a claim, too.
+        let claimed = state.claims.values().map(|claimed| &claimed.running);
+        let claimed = claimed.map(|running| (&*running.operation, running.since));
+        let later = state.delayed.values().map(|delayed| &delayed.queued);
+        let queued = state.plans.each().flat_map(|(_, queue)| queue);
+        let waiting = later.chain(queued);
+        let waiting = waiting.map(|queued| (&*queued.operation, queued.since));
+        let operations: HashMap<&str, SystemTime> = claimed.chain(waiting).collect();
+        let queued = state.plans.each();
+        Overview {
+            in_progress: operations.len(),
+            oldest: operations.values().min().copied(),
+            queued: queued
+                .map(|(plan, queue)| (plan.to_owned(), queue.len()))
+                .collect(),
+        }
     }
 
     /// What is being done for an operation right now.
@@ -140,7 +173,13 @@ impl Queue {
 
     /// Begins to work on an operation, once nobody works on its record any more, as one that was superseded may. `None`
     /// if that takes too long.
-    pub fn claim(&self, key: &Key, operation: &str, until: Instant) -> Option<Claim<'_>> {
+    pub fn claim(
+        &self,
+        key: &Key,
+        operation: &str,
+        since: SystemTime,
+        until: Instant,
+    ) -> Option<Claim<'_>> {
         let mut state = self.shared.lock();
         while state.claims.get(key).is_some_and(|claimed| claimed.active) {
             let left = until.checked_duration_since(Instant::now())?;
@@ -148,7 +187,7 @@ impl Queue {
         }
         let running = match state.claims.remove(key) {
             Some(claimed) if *claimed.running.operation == *operation => claimed.running,
-            _ => Arc::new(Running::new(operation)),
+            _ => Arc::new(Running::new(operation, since)),
         };
         if state.stop == Stop::Cancelling {
             running.cancel.cancel(Reason::Stopping);
@@ -255,6 +294,7 @@ mod tests {
         Queued {
             key: Key::instance(id),
             operation: id.into(),
+            since: SystemTime::UNIX_EPOCH,
             retried: false,
         }
     }

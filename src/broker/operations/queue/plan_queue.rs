@@ -4,6 +4,7 @@
 use crate::store::Key;
 
 use std::collections::{HashMap, VecDeque};
+use std::time::SystemTime;
 
 /// An operation that waits for a thread. Small: there may be many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub struct Queued {
     pub key: Key,
     /// The operation's id. If the record has another one by then, nothing is left to do.
     pub operation: Box<str>,
+    /// When it was asked for.
+    pub since: SystemTime,
     /// Whether the adapter may have been called for it before.
     pub retried: bool,
 }
@@ -117,6 +120,12 @@ impl PlanQueues {
         }
     }
 
+    /// What is queued, by the ids of plans.
+    pub fn each(&self) -> impl Iterator<Item = (&str, &VecDeque<Queued>)> {
+        let queues = self.0.iter();
+        queues.map(|(plan, plan_queue)| (&**plan, &plan_queue.queue))
+    }
+
     /// The plans that have something queued.
     pub fn queued(&self) -> Vec<Box<str>> {
         let queues = self.0.iter();
@@ -135,6 +144,7 @@ mod tests {
         Queued {
             key: Key::instance(id),
             operation: "op".into(),
+            since: SystemTime::UNIX_EPOCH,
             retried: false,
         }
     }

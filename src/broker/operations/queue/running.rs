@@ -12,6 +12,8 @@ const MAX_PROGRESS: usize = 4096;
 /// What is known of an operation while it is being worked on.
 pub struct Running {
     pub operation: Box<str>,
+    /// When it was asked for.
+    pub since: SystemTime,
     pub cancel: Cancel,
     progress: Mutex<Progress>,
 }
@@ -76,9 +78,10 @@ impl Progress {
 }
 
 impl Running {
-    pub fn new(operation: &str) -> Running {
+    pub fn new(operation: &str, since: SystemTime) -> Running {
         Running {
             operation: operation.into(),
+            since,
             cancel: Cancel::new(),
             progress: Mutex::default(),
         }
