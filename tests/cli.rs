@@ -20,8 +20,8 @@ Usage:
                          [--parameters JSON] [--update-parameters JSON] [--bind-parameters JSON]
                           make, use and delete instances of each plan, to see whether its adapter does what it must
   brokerlet state COMMAND
-                          look into the state, export, import, back up and repair it: list, show, export, import,
-                          backup, check, compact, forget
+                          look into the state, export, import, copy, back up and repair it: list, show, export,
+                          import, copy, backup, check, compact, forget
   brokerlet health [URL]  ask a running broker whether it is healthy
   brokerlet help [COMMAND], --help, -h
                           print this help, or that of a command

@@ -235,6 +235,11 @@ impl Reader {
             script += line;
             script.push('\n');
         }
+        // The pages have no database; `tests/postgres/state.rs` copies to one.
+        script = script.replace(
+            "postgres://brokerlet:PASSWORD@db.example.com/brokerlet'",
+            "file:moved.db'",
+        );
         let mut command = support::program("/bin/sh");
         command
             .current_dir(self.folder.path())

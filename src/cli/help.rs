@@ -15,8 +15,8 @@ Usage:
                          [--parameters JSON] [--update-parameters JSON] [--bind-parameters JSON]
                           make, use and delete instances of each plan, to see whether its adapter does what it must
   brokerlet state COMMAND
-                          look into the state, export, import, back up and repair it: list, show, export, import,
-                          backup, check, compact, forget
+                          look into the state, export, import, copy, back up and repair it: list, show, export,
+                          import, copy, backup, check, compact, forget
   brokerlet health [URL]  ask a running broker whether it is healthy
   brokerlet help [COMMAND], --help, -h
                           print this help, or that of a command
@@ -70,29 +70,39 @@ Usage:
                        [--failed] [--in-progress] [--orphaned] [--json]
   brokerlet state show ID [--credentials] [--json]
   brokerlet state check [--json]
-  brokerlet state export [FILE]
+  brokerlet state export [FILE] [--unsealed]
   brokerlet state backup FILE
   brokerlet state import FILE
+  brokerlet state copy FROM TO
   brokerlet state compact
   brokerlet state forget ID [--yes]
 
-Looks into the file that BROKER_STORE or --store file:PATH names. list, show, check, export and backup go on beside a
-broker that runs; import, compact and forget need the file for themselves.
+Looks into the file or database where the broker of the same environment keeps its state, or that --store names. list,
+show, check, export and backup go on beside brokers that run, and change nothing; in a database they need SELECT alone.
+import and copy are refused while a broker runs, compact and forget while one runs on the file. In a database, forget
+goes on beside brokers, and leaves what one of them works on.
 
   list     service instances in the order of their ids; --orphaned: those whose plan is not in the catalog. --service,
            --plan, --organization and --space take an id, or a name where it is known
   show     a service instance and its bindings; --credentials shows credentials, parameters and what adapters keep
-  check    the structure of the file, records that cannot be read, instances without a plan in the catalog, bindings
-           without an instance: a line for each fault
-  export   all records as lines of JSON, with all credentials: to a new file of mode 0600, or to standard output
-  backup   a copy of one moment to a new file, which is a store itself
-  import   such an export into a store without records: all of it or nothing
-  compact  gives back the space of what was deleted
+  check    the structure of the file, records that cannot be read, or opened with BROKER_SEAL_KEYS, instances without a
+           plan in the catalog, bindings without an instance: a line for each fault
+  export   all records as lines of JSON, with all credentials: to a new file of mode 0600, or to standard output. What is
+           sealed stays so; --unsealed opens it with BROKER_SEAL_KEYS
+  backup   a copy of one moment of a file to a new file, which is a store itself (a database: pg_dump)
+  import   such an export into a store without records: all of it or nothing. With BROKER_SEAL_KEYS, records are sealed
+           with the first key; without, they stay as they are
+  copy     all records of one store into another one without records, sealed as by import: all of it or nothing
+  compact  gives back the space of what was deleted (a database: VACUUM)
   forget   removes the records of an instance and its bindings and calls no adapter, after a person has cleaned up
 
-  --store file:PATH  where the state is [BROKER_STORE]
-  --catalog FILE     the catalog file, for names, --orphaned and check [BROKER_CATALOG]
-  --json             lines of JSON
+  --store STORE   where the state is [BROKER_STORE, or the database in VCAP_SERVICES]
+  --catalog FILE  the catalog file, for names, --orphaned and check [BROKER_CATALOG]
+  --json          lines of JSON
+
+STORE, FROM and TO are file:PATH, postgres://… without a password, env:NAME, whose variable NAME holds one of them, with
+the password, or env:VCAP_SERVICES, the bound database. An address with a password is refused as an argument: every user
+of the machine can read it there.
 
 Exit codes: 0 done, 1 no such instance, faults, or a file that cannot be imported, 64 wrong arguments, 74 the state or a
 file cannot be used, 78 the environment or the catalog file is wrong.

@@ -7,6 +7,7 @@
 pub mod contract;
 pub mod counted;
 mod group;
+pub mod inspect;
 pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -8,6 +8,7 @@ mod chaos;
 mod client;
 mod faults;
 mod proxy;
+mod state;
 mod store;
 
 use support::servers::Postgres as Server;

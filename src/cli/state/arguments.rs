@@ -13,13 +13,26 @@ pub(crate) struct Options {
 
 pub(super) enum Command {
     List(Filters),
-    Show { id: String, credentials: bool },
-    Export(Option<PathBuf>),
+    Show {
+        id: String,
+        credentials: bool,
+    },
+    Export {
+        file: Option<PathBuf>,
+        unsealed: bool,
+    },
     Import(PathBuf),
+    Copy {
+        from: String,
+        to: String,
+    },
     Backup(PathBuf),
     Check,
     Compact,
-    Forget { id: String, yes: bool },
+    Forget {
+        id: String,
+        yes: bool,
+    },
 }
 
 /// Which service instances to list: those that all of these are true of.
@@ -37,7 +50,7 @@ pub(super) struct Filters {
 }
 
 /// Each command: its name, how many arguments it has at least and at most, and its own options.
-const COMMANDS: [(&str, usize, usize, &[&str]); 8] = [
+const COMMANDS: [(&str, usize, usize, &[&str]); 9] = [
     (
         "list",
         0,
@@ -54,8 +67,9 @@ const COMMANDS: [(&str, usize, usize, &[&str]); 8] = [
         ],
     ),
     ("show", 1, 1, &["--credentials", "--json"]),
-    ("export", 0, 1, &[]),
+    ("export", 0, 1, &["--unsealed"]),
     ("import", 1, 1, &[]),
+    ("copy", 2, 2, &[]),
     ("backup", 1, 1, &[]),
     ("check", 0, 0, &["--json"]),
     ("compact", 0, 0, &[]),
@@ -119,9 +133,15 @@ impl Options {
                 return Err(format!("state {name}: unknown option {option}"));
             }
         }
+        if *name == "copy" && said.contains_key("--store") {
+            return Err("state copy: found --store, wanted the two stores alone".to_owned());
+        }
         if operands.len() < *least || operands.len() > *most {
             let what = match (*name, operands.len() > *most) {
                 (_, true) => format!("found {:?}, wanted nothing more", operands[*most]),
+                ("copy", _) => {
+                    "wanted two stores, the one to copy from and the one to copy to".to_owned()
+                }
                 ("show" | "forget", _) => "wanted the id of a service instance".to_owned(),
                 _ => "wanted the name of a file".to_owned(),
             };
@@ -129,12 +149,8 @@ impl Options {
         }
         let has = |option: &str| said.contains_key(option);
         let text = |option: &str| said.get(option).map(|value| (*value).to_owned());
-        let id = || {
-            operands
-                .first()
-                .map(|id| (*id).to_owned())
-                .unwrap_or_default()
-        };
+        let operand = |at: usize| operands.get(at).copied().unwrap_or_default().to_owned();
+        let id = || operand(0);
         let file = || operands.first().map(PathBuf::from);
         Ok(Options {
             store: text("--store"),
@@ -154,7 +170,14 @@ impl Options {
                     id: id(),
                     credentials: has("--credentials"),
                 },
-                "export" => Command::Export(file()),
+                "export" => Command::Export {
+                    file: file(),
+                    unsealed: has("--unsealed"),
+                },
+                "copy" => Command::Copy {
+                    from: operand(0),
+                    to: operand(1),
+                },
                 "import" => Command::Import(file().unwrap_or_default()),
                 "backup" => Command::Backup(file().unwrap_or_default()),
                 "check" => Command::Check,

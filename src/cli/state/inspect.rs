@@ -2,9 +2,11 @@
 
 use super::names::Names;
 use super::records::{Found, ids};
-use super::{Failed, counted, print};
-use crate::store::sqlite::Sqlite;
-use crate::store::{Change, Key, Outcome, Store as _};
+use super::{Failed, counted, print, refused};
+use crate::config;
+use crate::store::inspect::Inspect;
+use crate::store::sealed::sealed_with;
+use crate::store::{Key, Outcome};
 
 use serde_json::json;
 use std::collections::HashSet;
@@ -13,9 +15,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 /// One line for each fault: of the file, of a record, of what belongs together. Fails if there is any.
-pub(super) fn check(store: &Sqlite, catalog: Option<&Path>, json: bool) -> Result<(), Failed> {
+pub(super) fn check(store: &dyn Inspect, catalog: Option<&Path>, json: bool) -> Result<(), Failed> {
     let names = Names::load(catalog)?;
-    let mut faults = 0;
+    let keys = config::seal_keys(&|name| std::env::var(name).ok()).map_err(Failed::Config)?;
+    let (mut faults, mut closed) = (0, 0);
     let mut fault = |key: Option<&Key>, what: &str| {
         faults += 1;
         let (instance_id, binding_id) = key.map_or((None, None), |key| {
@@ -46,6 +49,14 @@ pub(super) fn check(store: &Sqlite, catalog: Option<&Path>, json: bool) -> Resul
     let (mut instances, mut bindings) = (HashSet::new(), 0);
     store.each(&mut |key, record, open| {
         let found = Found::parse(&record.body);
+        match &keys {
+            Some(keys) => {
+                if let Err(error) = keys.open(&key, record.body) {
+                    fault(Some(&key), &error.message);
+                }
+            }
+            None => closed += usize::from(sealed_with(&record.body).is_some()),
+        }
         match (&key, found) {
             (_, Found::Unreadable(why)) => {
                 fault(Some(&key), &format!("the record cannot be read: {why}"))
@@ -81,6 +92,12 @@ pub(super) fn check(store: &Sqlite, catalog: Option<&Path>, json: bool) -> Resul
         }
         ControlFlow::Continue(())
     })?;
+    if closed > 0 {
+        let what = counted(closed, "record");
+        eprintln!(
+            "brokerlet: BROKER_SEAL_KEYS is not set, so whether {what} can be opened was not looked at"
+        );
+    }
     match faults {
         0 => {
             if !json {
@@ -97,14 +114,15 @@ pub(super) fn check(store: &Sqlite, catalog: Option<&Path>, json: bool) -> Resul
 }
 
 /// Gives the space back that nothing is in.
-pub(super) fn compact(store: &Sqlite) -> Result<(), Failed> {
-    store.compact()?;
+pub(super) fn compact(store: &dyn Inspect) -> Result<(), Failed> {
+    let compacted = store.compact();
+    compacted.map_err(|refusal| refused(store, "compact", refusal))?;
     eprintln!("brokerlet: {}: compacted", store.describe());
     Ok(())
 }
 
 /// Removes the records of an instance and its bindings. No adapter is called: for what a person has cleaned up.
-pub(super) fn forget(store: &Sqlite, id: &str, yes: bool) -> Result<(), Failed> {
+pub(super) fn forget(store: &dyn Inspect, id: &str, yes: bool) -> Result<(), Failed> {
     let key = Key::instance(id);
     let found = store
         .read(std::slice::from_ref(&key))?
@@ -116,7 +134,24 @@ pub(super) fn forget(store: &Sqlite, id: &str, yes: bool) -> Result<(), Failed> 
             "service instance {id:?}: not in the state"
         )));
     };
-    let bindings = counted(store.bindings(id)?.len(), "binding");
+    let found = store.bindings(id)?;
+    let records = found
+        .iter()
+        .map(|(binding, record)| (Key::binding(id, binding), record));
+    for (key, record) in records.chain([(key.clone(), &record)]) {
+        let in_progress = matches!(
+            Found::parse(&record.body),
+            Found::Record(shown) if shown.text("/operation/state") == Some("in progress")
+        );
+        if in_progress && store.is_worked_on(&key)? {
+            let (_, binding) = ids(&key);
+            let binding = binding.map_or(String::new(), |id| format!(", its binding {id:?}"));
+            return Err(Failed::Unusable(format!(
+                "service instance {id:?}{binding}: a broker is working on it; nothing was changed"
+            )));
+        }
+    }
+    let bindings = counted(found.len(), "binding");
     if !yes {
         if !stdin().is_terminal() {
             return Err(Failed::Usage(
@@ -133,23 +168,14 @@ pub(super) fn forget(store: &Sqlite, id: &str, yes: bool) -> Result<(), Failed> 
             return Err(Failed::No("nothing was changed".to_owned()));
         }
     }
-    let changes = vec![
-        Change::Delete {
-            key,
-            revision: record.revision,
-        },
-        Change::DeleteBindings {
-            instance: id.to_owned(),
-        },
-    ];
-    match store.commit(changes)? {
+    match store.forget((id, record.revision), &found)? {
         Outcome::Committed(_) => {
             eprintln!("brokerlet: service instance {id:?} and {bindings} are forgotten");
             Ok(())
         }
-        // The file is ours alone.
+        // Of a database: a file is ours alone.
         Outcome::Conflict => Err(Failed::Unusable(format!(
-            "service instance {id:?}: its record has changed meanwhile; nothing was changed"
+            "service instance {id:?}: it or its bindings have changed meanwhile; nothing was changed, try again"
         ))),
     }
 }

@@ -5,7 +5,7 @@ use super::names::Names;
 use super::records::{Found, Shown};
 use super::{Failed, counted, print, printable};
 use crate::store::Key;
-use crate::store::sqlite::Sqlite;
+use crate::store::inspect::Inspect;
 
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -24,7 +24,7 @@ const COLUMNS: [&str; 7] = [
 
 /// In the order of their ids: a line of JSON each, or a table with a count.
 pub(super) fn list(
-    store: &Sqlite,
+    store: &dyn Inspect,
     catalog: Option<&Path>,
     filters: &Filters,
     json: bool,

@@ -4,18 +4,18 @@ mod arguments;
 mod inspect;
 mod list;
 mod names;
+mod place;
 mod records;
 mod show;
 mod transfer;
 
 use super::{EX_CONFIG, counted, print, usage};
-use crate::config::{self, StoreConfig};
 use crate::store;
-use crate::store::sqlite::Sqlite;
+use crate::store::inspect::{Inspect, Refusal};
 
 use arguments::Command;
 pub(super) use arguments::Options;
-use std::path::PathBuf;
+use place::Place;
 use std::process::ExitCode;
 
 /// The state cannot be used (sysexits.h).
@@ -53,57 +53,36 @@ pub(super) fn run(options: &Options) -> ExitCode {
 }
 
 fn carry_out(options: &Options) -> Result<(), Failed> {
+    if let Command::Copy { from, to } = &options.command {
+        return transfer::copy(&Place::named("FROM", from)?, &Place::named("TO", to)?);
+    }
     let place = Place::of(options.store.as_deref())?;
     let catalog = options.catalog.as_deref();
     match &options.command {
-        Command::List(filters) => list::list(&place.read()?, catalog, filters, options.json),
+        Command::List(filters) => list::list(&*place.read()?, catalog, filters, options.json),
         Command::Show { id, credentials } => {
-            show::show(&place.read()?, catalog, id, *credentials, options.json)
+            show::show(&*place.read()?, catalog, id, *credentials, options.json)
         }
-        Command::Export(file) => transfer::export(&place.read()?, file.as_deref()),
-        Command::Import(file) => transfer::import(&place.write()?, file),
-        Command::Backup(file) => transfer::backup(&place.read()?, file),
-        Command::Check => inspect::check(&place.read()?, catalog, options.json),
-        Command::Compact => inspect::compact(&place.write()?),
-        Command::Forget { id, yes } => inspect::forget(&place.write()?, id, *yes),
+        Command::Export { file, unsealed } => {
+            transfer::export(&*place.read()?, file.as_deref(), *unsealed)
+        }
+        Command::Import(file) => transfer::import(&*place.alone()?, file),
+        Command::Copy { .. } => Ok(()),
+        Command::Backup(file) => transfer::backup(&*place.read()?, file),
+        Command::Check => inspect::check(&*place.read()?, catalog, options.json),
+        Command::Compact => inspect::compact(&*place.change()?),
+        Command::Forget { id, yes } => inspect::forget(&*place.change()?, id, *yes),
     }
 }
 
-/// Where the state is.
-struct Place {
-    path: PathBuf,
-    cache: usize,
-}
-
-impl Place {
-    /// As `--store` says, else as the environment of the broker.
-    fn of(said: Option<&str>) -> Result<Place, Failed> {
-        let environment = |name: &str| match (name, said) {
-            ("BROKER_STORE", Some(said)) => Some(said.to_owned()),
-            _ => std::env::var(name).ok(),
-        };
-        match config::state(&environment).map_err(Failed::Config)? {
-            StoreConfig::File { path, cache } => Ok(Place { path, cache }),
-            StoreConfig::Memory => Err(Failed::Usage(
-                "state: the state is in the memory of the broker, where nobody else can look; wanted --store file:PATH"
-                    .to_owned(),
-            )),
-            #[cfg(feature = "postgres")]
-            StoreConfig::Postgres(config) => Err(Failed::Usage(format!(
-                "state: {config} is a database: look into it with psql (the views instances and bindings), and back it up \
-                 as databases are"
-            ))),
-        }
-    }
-
-    /// Beside a broker, if there is one.
-    fn read(&self) -> Result<Sqlite, Failed> {
-        Ok(Sqlite::open_to_read(&self.path, self.cache)?)
-    }
-
-    /// Instead of a broker: one that runs keeps its file.
-    fn write(&self) -> Result<Sqlite, Failed> {
-        Ok(Sqlite::open(&self.path, self.cache)?)
+/// What a store does not do here, in words for the operator.
+fn refused(store: &dyn Inspect, command: &str, refusal: Refusal) -> Failed {
+    match refusal {
+        Refusal::Unusable(error) => error.into(),
+        Refusal::Instead(instead) => Failed::Usage(format!(
+            "state {command}: {} is a database: {instead}",
+            store.describe()
+        )),
     }
 }
 

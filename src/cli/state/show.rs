@@ -4,16 +4,18 @@ use super::names::Names;
 use super::records::{Found, Shown};
 use super::{Failed, print, printable};
 use crate::config;
-use crate::store::sqlite::Sqlite;
-use crate::store::{Key, Store as _};
+use crate::store::Key;
+use crate::store::inspect::Inspect;
+use crate::store::sealed;
 
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::path::Path;
 
 /// What may be secret is shown only if that was asked for.
 pub(super) fn show(
-    store: &Sqlite,
+    store: &dyn Inspect,
     catalog: Option<&Path>,
     id: &str,
     credentials: bool,
@@ -24,9 +26,13 @@ pub(super) fn show(
         true => config::seal_keys(&|name| std::env::var(name).ok()).map_err(Failed::Config)?,
         false => None,
     };
+    let is_closed = Cell::new(false);
     let opened = |key: &Key, body: Vec<u8>| match &keys {
         Some(keys) => keys.open(key, body),
-        None => Ok(body),
+        None => {
+            is_closed.set(is_closed.get() || sealed::sealed_with(&body).is_some());
+            Ok(body)
+        }
     };
     let key = Key::instance(id);
     let found = store
@@ -50,6 +56,9 @@ pub(super) fn show(
             Ok(described(&key, &body, &names, credentials))
         })
         .collect::<Result<_, Failed>>()?;
+    if credentials && is_closed.get() {
+        eprintln!("brokerlet: what is sealed cannot be shown without BROKER_SEAL_KEYS");
+    }
     if json {
         let mut all = instance;
         all["bindings"] = bindings.into();

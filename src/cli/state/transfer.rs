@@ -1,9 +1,12 @@
-//! `brokerlet state export`, `import` and `backup`: the whole state, to and from files.
+//! `brokerlet state export`, `import`, `copy` and `backup`: the whole state, to and from files and from store to store.
 
+use super::place::Place;
 use super::records::ids;
-use super::{Failed, counted};
-use crate::store::Key;
-use crate::store::sqlite::{Filling, Sqlite};
+use super::{Failed, counted, refused};
+use crate::config;
+use crate::store::inspect::{Filling, Inspect, Put};
+use crate::store::sealed::{Keys, is_marker, sealed_with};
+use crate::store::{Error, Key};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -52,10 +55,43 @@ fn cannot(path: &Path, what: &str, cause: impl std::fmt::Display) -> Failed {
     Failed::Unusable(format!("{}: {what}: {cause}", path.display()))
 }
 
-/// To a new file, or to standard output.
-pub(super) fn export(store: &Sqlite, path: Option<&Path>) -> Result<(), Failed> {
+fn keys() -> Result<Option<Keys>, Failed> {
+    config::seal_keys(&|name| std::env::var(name).ok()).map_err(Failed::Config)
+}
+
+/// What an export has in it.
+struct Written {
+    records: usize,
+    /// How many of them are sealed.
+    sealed: usize,
+}
+
+impl Written {
+    fn told(&self) -> String {
+        let records = counted(self.records, "record");
+        match self.sealed {
+            0 => format!("{records} with all credentials in plain text"),
+            sealed => format!("{records}, {sealed} of them sealed"),
+        }
+    }
+}
+
+/// To a new file, or to standard output. What is sealed stays so, unless it was asked for.
+pub(super) fn export(
+    store: &dyn Inspect,
+    path: Option<&Path>,
+    unsealed: bool,
+) -> Result<(), Failed> {
+    let keys = match unsealed {
+        true => Some(keys()?.ok_or_else(|| {
+            let what = "state export: --unsealed opens what is sealed; wanted BROKER_SEAL_KEYS";
+            Failed::Config(vec![what.to_owned()])
+        })?),
+        false => None,
+    };
+    let keys = keys.as_ref();
     let Some(path) = path else {
-        let written = write(store, &mut io::stdout().lock());
+        let written = write(store, &mut io::stdout().lock(), keys);
         return match written {
             Ok(_) => Ok(()),
             // A reader that has seen enough.
@@ -68,16 +104,16 @@ pub(super) fn export(store: &Sqlite, path: Option<&Path>) -> Result<(), Failed> 
     let file = options
         .open(path)
         .map_err(|error| cannot(path, "cannot be created", error))?;
-    let written = write(store, &mut &file).and_then(|records| {
+    let written = write(store, &mut &file, keys).and_then(|written| {
         file.sync_all().map_err(Stopped::Output)?;
-        Ok(records)
+        Ok(written)
     });
     match written {
-        Ok(records) => {
+        Ok(written) => {
             eprintln!(
-                "brokerlet: {}: {} with all credentials in plain text, readable by its owner alone",
+                "brokerlet: {}: {}, readable by its owner alone",
                 path.display(),
-                counted(records, "record")
+                written.told()
             );
             Ok(())
         }
@@ -94,6 +130,12 @@ enum Stopped {
     Failed(Failed),
 }
 
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Stopped {
+        Stopped::Failed(error.into())
+    }
+}
+
 impl Stopped {
     fn into_failed(self, path: &Path) -> Failed {
         match self {
@@ -103,7 +145,8 @@ impl Stopped {
     }
 }
 
-fn write(store: &Sqlite, to: &mut dyn Write) -> Result<usize, Stopped> {
+/// With keys, what is sealed is opened.
+fn write(store: &dyn Inspect, to: &mut dyn Write, keys: Option<&Keys>) -> Result<Written, Stopped> {
     let mut to = BufWriter::new(to);
     let header = Header {
         format: FORMAT.to_owned(),
@@ -111,26 +154,42 @@ fn write(store: &Sqlite, to: &mut dyn Write) -> Result<usize, Stopped> {
         exported: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
     };
     line(&mut to, &header)?;
-    let mut records = 0;
-    let mut stopped = None;
-    let shown = store.each(&mut |key, record, open| {
-        let written = one(&mut to, &key, &record.body, open);
-        records += 1;
-        match written {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(why) => {
-                stopped = Some(why);
-                ControlFlow::Break(())
-            }
-        }
-    });
-    shown.map_err(|error| Stopped::Failed(error.into()))?;
-    if let Some(stopped) = stopped {
-        return Err(stopped);
-    }
+    let mut written = Written {
+        records: 0,
+        sealed: 0,
+    };
+    every(store, &mut |filling| {
+        let body = match keys {
+            // What names the keys would have a broker ask for them.
+            Some(_) if is_marker(&filling.key) => return Ok(()),
+            Some(keys) => keys.open(&filling.key, filling.body)?,
+            None => filling.body,
+        };
+        written.records += 1;
+        written.sealed += usize::from(sealed_with(&body).is_some());
+        one(&mut to, &filling.key, &body, filling.open)
+    })?;
+    let records = written.records;
     line(&mut to, &End { records })?;
     to.flush().map_err(Stopped::Output)?;
-    Ok(records)
+    Ok(written)
+}
+
+/// Hands over every record, until one is not taken.
+fn every<E: From<Error>>(
+    store: &dyn Inspect,
+    take: &mut dyn FnMut(Filling) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut taken = Ok(());
+    store.each(&mut |key, record, open| {
+        let body = record.body;
+        taken = take(Filling { key, body, open });
+        match taken {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    })?;
+    taken
 }
 
 fn one(to: &mut impl Write, key: &Key, body: &[u8], open: bool) -> Result<(), Stopped> {
@@ -155,8 +214,72 @@ fn line(to: &mut impl Write, value: &impl Serialize) -> Result<(), Stopped> {
         .map_err(Stopped::Output)
 }
 
+/// Takes a record.
+type Take<'t> = dyn FnMut(Filling) -> Result<(), Failed> + 't;
+
+/// Puts what `source` gives into a store without records, all of it or nothing. With `BROKER_SEAL_KEYS` it is sealed with the
+/// current key, whatever it was sealed with; without, it stays as it is.
+fn fill(
+    store: &dyn Inspect,
+    source: &mut dyn FnMut(&mut Take<'_>) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    let keys = keys()?;
+    let mut why = None;
+    let filled = store.fill(&mut |put: &mut Put<'_>| {
+        let given = source(&mut |filling| match &keys {
+            Some(_) if is_marker(&filling.key) => Ok(()),
+            Some(keys) => {
+                let body = keys.seal_anew(&filling.key, filling.body)?;
+                Ok(put(Filling { body, ..filling })?)
+            }
+            None => Ok(put(filling)?),
+        });
+        given.map_err(|failed| {
+            why = Some(failed);
+            Error::new("given up")
+        })?;
+        keys.as_ref().map_or(Ok(()), |keys| put(keys.marker()?))
+    });
+    match why {
+        Some(failed) => Err(failed),
+        None => Ok(filled?),
+    }
+}
+
+/// From one store to another one that has no records. Nobody uses either meanwhile.
+pub(super) fn copy(from: &Place, to: &Place) -> Result<(), Failed> {
+    // What is not there is not made.
+    drop(from.read()?);
+    let from = from.alone()?;
+    let to = to.alone()?;
+    let mut copied = 0;
+    fill(&*to, &mut |put| {
+        every(&*from, &mut |filling| {
+            copied += usize::from(!is_marker(&filling.key));
+            put(filling)
+        })
+    })?;
+    let mut found = 0;
+    every::<Failed>(&*to, &mut |filling| {
+        found += usize::from(!is_marker(&filling.key));
+        Ok(())
+    })?;
+    let (from, to) = (from.describe(), to.describe());
+    if found != copied {
+        return Err(Failed::Unusable(format!(
+            "{to}: found {}, wanted {copied}: start no broker on it",
+            counted(found, "record")
+        )));
+    }
+    eprintln!(
+        "brokerlet: {} copied from {from} to {to}; start no broker on {from} any more",
+        counted(copied, "record")
+    );
+    Ok(())
+}
+
 /// From such a file into a store without records: all of it or nothing.
-pub(super) fn import(store: &Sqlite, path: &Path) -> Result<(), Failed> {
+pub(super) fn import(store: &dyn Inspect, path: &Path) -> Result<(), Failed> {
     let file = File::open(path).map_err(|error| cannot(path, "cannot be opened", error))?;
     let mut lines = BufReader::new(file);
     let mut number = 0;
@@ -185,35 +308,38 @@ pub(super) fn import(store: &Sqlite, path: &Path) -> Result<(), Failed> {
         _ => return Err(wrong(path, at, "this is no export of a brokerlet")),
     }
     let mut records = 0;
-    store.fill(&mut || {
-        let (at, text) = next("more records, or the line that counts them")?;
-        if let Ok(Line {
-            instance_id,
-            binding_id,
-            open,
-            record,
-        }) = serde_json::from_slice(&text)
-        {
-            records += 1;
-            let key = match binding_id {
-                None => Key::Instance(instance_id),
-                Some(id) => Key::Binding(instance_id, id),
-            };
-            let body = record.get().as_bytes().to_vec();
-            return Ok(Some(Filling { key, body, open }));
-        }
-        match serde_json::from_slice::<End>(&text) {
-            Ok(end) if end.records == records => Ok(None),
-            Ok(end) => {
-                let text = format!(
-                    "found {}, wanted {}",
-                    counted(records, "record"),
-                    end.records
-                );
-                Err(wrong(path, at, &text))
+    fill(store, &mut |put| {
+        loop {
+            let (at, text) = next("more records, or the line that counts them")?;
+            if let Ok(Line {
+                instance_id,
+                binding_id,
+                open,
+                record,
+            }) = serde_json::from_slice(&text)
+            {
+                records += 1;
+                let key = match binding_id {
+                    None => Key::Instance(instance_id),
+                    Some(id) => Key::Binding(instance_id, id),
+                };
+                let body = record.get().as_bytes().to_vec();
+                put(Filling { key, body, open })?;
+                continue;
             }
-            // Never its content: it may be a secret.
-            Err(_) => Err(wrong(path, at, "found no record")),
+            return match serde_json::from_slice::<End>(&text) {
+                Ok(end) if end.records == records => Ok(()),
+                Ok(end) => {
+                    let text = format!(
+                        "found {}, wanted {}",
+                        counted(records, "record"),
+                        end.records
+                    );
+                    Err(wrong(path, at, &text))
+                }
+                // Never its content: it may be a secret.
+                Err(_) => Err(wrong(path, at, "found no record")),
+            };
         }
     })?;
     eprintln!(
@@ -229,10 +355,11 @@ fn wrong(path: &Path, line: usize, what: &str) -> Failed {
 }
 
 /// A copy of one moment, which is a store itself.
-pub(super) fn backup(store: &Sqlite, path: &Path) -> Result<(), Failed> {
-    store.backup(path)?;
+pub(super) fn backup(store: &dyn Inspect, path: &Path) -> Result<(), Failed> {
+    let copied = store.backup(path);
+    copied.map_err(|refusal| refused(store, "backup", refusal))?;
     eprintln!(
-        "brokerlet: {}: a copy with all credentials in plain text, readable by its owner alone",
+        "brokerlet: {}: a copy with all credentials in it, readable by its owner alone",
         path.display()
     );
     Ok(())

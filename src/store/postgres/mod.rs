@@ -4,12 +4,13 @@
 //! in progress belongs to the broker that began it, which renews a line in the table `brokers` while it lives. What belongs to a
 //! broker that is gone is taken over by another one, under a new revision.
 
+mod inspect;
 mod schema;
 mod writer;
 
 use super::{Change, Error, Key, Outcome, Record, Revision, Store};
 use crate::log;
-use crate::postgres::{self, Config, Pool, Statement, Value};
+use crate::postgres::{self, Config, Connection, Pool, Statement, Value};
 use crate::random;
 use writer::Writer;
 
@@ -55,30 +56,70 @@ impl Postgres {
     /// Errors name the server and the database: nobody is there, the login is refused, the role may not make tables, a file that
     /// the connection string names will not do, the tables are of a newer version.
     pub fn open(config: Config) -> Result<Postgres, Error> {
-        let cannot = |error: postgres::Error| failed(&config, &error.message, false);
+        let store = Postgres::connect(config, "")?;
+        store.migrate()?;
+        store.live()?;
+        // Who moves the records has looked for brokers after it said so, and this broker has said that it lives before it looks.
+        if store.others(schema::MOVERS)? > 0 {
+            return Err(store.error(
+                "brokerlet state import or copy works on it; start the broker when that has ended (15 seconds after it, if it was \
+                 killed)",
+            ));
+        }
+        store.take_over()?;
+        Ok(store)
+    }
+
+    /// Knows the server, and has not asked it for anything yet.
+    fn connect(config: Config, kind: &str) -> Result<Postgres, Error> {
         let unusable = |error: String| failed(&config, &error, false);
-        let me = random::word().map_err(|error| unusable(error.to_string()))?;
+        let word = random::word().map_err(|error| unusable(error.to_string()))?;
+        let me = format!("{kind}{word}");
         let readers = Pool::new(config.clone(), READERS).map_err(unusable)?;
         let writer = Pool::new(config.clone(), 1).map_err(unusable)?;
-        let until = deadline(OPEN_TIME);
-        let migrated = writer
-            .with(until, |connection| schema::migrate(connection, until))
-            .map_err(cannot)?;
-        if let Err(version) = migrated {
-            let known = schema::STEPS.len();
-            return Err(unusable(format!(
-                "its tables are of version {version}, and this brokerlet knows those up to {known}"
-            )));
-        }
-        renew(&readers, &me).map_err(cannot)?;
-        let store = Postgres {
-            life: Mutex::new(Some(keep_alive(&config, &me)?)),
+        Ok(Postgres {
+            life: Mutex::new(None),
             writer: Writer::new(writer, &me),
             readers,
             me,
-        };
-        store.take_over()?;
-        Ok(store)
+        })
+    }
+
+    fn migrate(&self) -> Result<(), Error> {
+        let until = deadline(OPEN_TIME);
+        let migrate = |connection: &mut Connection| schema::migrate(connection, until);
+        let migrated = self.writer.pool().with(until, migrate);
+        match migrated.map_err(|error| self.failed(error))? {
+            Ok(()) => Ok(()),
+            Err(version) => Err(self.newer(version)),
+        }
+    }
+
+    fn newer(&self, version: u64) -> Error {
+        let known = schema::STEPS.len();
+        self.error(&format!(
+            "its tables are of version {version}, and this brokerlet knows those up to {known}"
+        ))
+    }
+
+    /// Says that this one lives, from now on until it is closed.
+    fn live(&self) -> Result<(), Error> {
+        renew(&self.readers, &self.me).map_err(|error| self.failed(error))?;
+        let life = keep_alive(self.readers.config(), &self.me)?;
+        *self.life.lock().unwrap_or_else(PoisonError::into_inner) = Some(life);
+        Ok(())
+    }
+
+    /// How many others live, as one of these statements counts them.
+    fn others(&self, sql: &str) -> Result<i64, Error> {
+        let done = self.run(&[Statement::new(sql, [Value::Text(&self.me)])])?;
+        let row = done.first().and_then(|done| done.rows.first());
+        row.map_or(Ok(0), |row| row.int(0))
+            .map_err(|error| self.failed(error))
+    }
+
+    fn error(&self, what: &str) -> Error {
+        failed(self.readers.config(), what, false)
     }
 
     fn run(&self, statements: &[Statement<'_>]) -> Result<Vec<postgres::Done>, Error> {

@@ -248,6 +248,27 @@ pub const TAKE_OVER: [&str; 2] = [
         WHERE found.instance_id = left_behind.instance_id AND found.id = left_behind.id
             AND found.revision = left_behind.revision RETURNING found.instance_id, found.id",
 ];
+/// Who moves records is in the table `brokers` as well, under a name that no broker has.
+pub const MOVER: &str = "state:";
+/// Those that move records, and all others but oneself.
+pub const MOVERS: &str =
+    "SELECT count(*) FROM brokers WHERE alive_until > now() AND id <> $1 AND id LIKE 'state:%'";
+pub const OTHERS: &str = "SELECT count(*) FROM brokers WHERE alive_until > now() AND id <> $1";
+/// Whether the owner of an open record lives.
+pub const WORKED_ON_INSTANCE: &str = "SELECT count(*) FROM service_instances AS found
+    JOIN brokers ON brokers.id = owner AND alive_until > now() WHERE open AND found.id = $1";
+pub const WORKED_ON_BINDING: &str = "SELECT count(*) FROM service_bindings AS found
+    JOIN brokers ON brokers.id = owner AND alive_until > now() WHERE open AND instance_id = $1 AND found.id = $2";
+/// An error if there is a binding.
+pub const NO_BINDINGS: &str = "SELECT 1 / (CASE WHEN count(*) = 0 THEN 1 ELSE 0 END) FROM service_bindings WHERE instance_id = $1";
+pub const COUNT: &str =
+    "SELECT (SELECT count(*) FROM service_instances) + (SELECT count(*) FROM service_bindings)";
+/// The next records behind a key.
+pub const NEXT_INSTANCES: &str = "SELECT id, open, revision, record, owner FROM service_instances
+    WHERE id > $1 ORDER BY id LIMIT 64";
+pub const NEXT_BINDINGS: &str =
+    "SELECT instance_id, id, open, revision, record, owner FROM service_bindings
+    WHERE (instance_id, id) > ($1, $2) ORDER BY instance_id, id LIMIT 64";
 pub const RENEW: &str =
     "INSERT INTO brokers (id, alive_until) VALUES ($1, now() + INTERVAL '15 seconds')
     ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
@@ -284,7 +305,7 @@ pub fn migrate(connection: &mut Connection, deadline: Instant) -> Result<Result<
     }
 }
 
-fn version(connection: &mut Connection, deadline: Instant) -> Result<u64, Error> {
+pub fn version(connection: &mut Connection, deadline: Instant) -> Result<u64, Error> {
     let asked = [Statement::new("SELECT version FROM store_format", [])];
     let done = connection.run(&asked, deadline)?;
     let row = done.first().and_then(|done| done.rows.first());

@@ -11,7 +11,7 @@ struct Marker {
     sealed_with: Vec<String>,
 }
 
-fn key() -> Key {
+pub fn key() -> Key {
     // The ids of platforms have no control characters.
     Key::instance("\u{1}keys")
 }
@@ -30,21 +30,24 @@ pub fn read(store: &dyn Store) -> Result<(Revision, Vec<String>), Error> {
     Ok((record.revision, marker.sealed_with))
 }
 
+pub fn body(sealed_with: Vec<String>) -> Result<Vec<u8>, Error> {
+    let marker = Marker {
+        gone: "1970-01-01T00:00:00Z".to_owned(),
+        sealed_with,
+    };
+    serde_json::to_vec(&marker).map_err(|error| Error::new(error.to_string()))
+}
+
 /// Whether nobody else was faster.
 pub fn write(
     store: &dyn Store,
     revision: Revision,
     sealed_with: Vec<String>,
 ) -> Result<bool, Error> {
-    let marker = Marker {
-        gone: "1970-01-01T00:00:00Z".to_owned(),
-        sealed_with,
-    };
-    let body = serde_json::to_vec(&marker).map_err(|error| Error::new(error.to_string()))?;
     let put = Change::Put {
         key: key(),
         revision,
-        body,
+        body: body(sealed_with)?,
         open: false,
     };
     Ok(matches!(store.commit(vec![put])?, Outcome::Committed(_)))

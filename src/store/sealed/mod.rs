@@ -8,10 +8,12 @@
 
 mod keys;
 mod marker;
+mod moving;
 mod rotation;
 
 use super::{Change, Error, Key, Outcome, Record, Store};
 pub use keys::{KEY_BYTES, Keys};
+pub use moving::{is_marker, sealed_with};
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};

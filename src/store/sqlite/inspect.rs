@@ -4,16 +4,27 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{Sqlite, connect, failed};
+use super::{Sqlite, connect, failed, schema};
 use crate::store::Error;
+use crate::store::inspect::{Inspect, Put, Refusal, Visit};
 
 /// How many complaints of SQLite are told.
 const COMPLAINTS: u32 = 100;
 
-impl Sqlite {
-    /// Writes a copy of one moment to a new file, for its owner alone; the broker goes on meanwhile. A copy that fails leaves
-    /// no file.
-    pub fn backup(&self, target: &Path) -> Result<(), Error> {
+impl Inspect for Sqlite {
+    fn each(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
+        self.readers
+            .read(&self.place, |connection| schema::each(connection, visit))
+    }
+
+    fn fill(&self, source: &mut dyn FnMut(&mut Put<'_>) -> Result<(), Error>) -> Result<(), Error> {
+        match &self.writer {
+            Some(writer) => writer.fill(&self.place, source),
+            None => Err(self.place.error("was opened for reading only")),
+        }
+    }
+
+    fn backup(&self, target: &Path) -> Result<(), Refusal> {
         let cannot = |cause: &dyn std::fmt::Display| {
             Error::new(format!("{}: cannot be written: {cause}", target.display()))
         };
@@ -32,12 +43,11 @@ impl Sqlite {
         })();
         copied.map_err(|cause: String| {
             let _ = fs::remove_file(target);
-            cannot(&cause)
+            cannot(&cause).into()
         })
     }
 
-    /// What is wrong with the structure of the file: one line each.
-    pub fn check(&self) -> Result<Vec<String>, Error> {
+    fn check(&self) -> Result<Vec<String>, Error> {
         let lines: Vec<String> = self.readers.read(&self.place, |connection| {
             connection
                 .prepare(&format!("PRAGMA integrity_check({COMPLAINTS})"))?
@@ -47,11 +57,11 @@ impl Sqlite {
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
     }
 
-    /// Gives the space back that nothing is in. The file must have been opened with [`Sqlite::open`].
-    pub fn compact(&self) -> Result<(), Error> {
+    /// The file must have been opened with [`Sqlite::open`].
+    fn compact(&self) -> Result<(), Refusal> {
         let connection = connect(&self.place, 1 << 20);
         connection
             .and_then(|connection| connection.execute_batch("VACUUM"))
-            .map_err(|error| failed(&self.place, "cannot be compacted", &error))
+            .map_err(|error| failed(&self.place, "cannot be compacted", &error).into())
     }
 }

@@ -5,7 +5,7 @@
 //! at a time uses the file ([`guard`]), and [`schema`] is how records lie in it.
 
 mod guard;
-pub mod inspect;
+mod inspect;
 mod readers;
 mod schema;
 mod writer;
@@ -13,7 +13,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -33,13 +32,6 @@ pub struct Sqlite {
     writer: Option<Writer>,
     guard: Mutex<Option<Guard>>,
     warnings: Vec<String>,
-}
-
-/// A record for [`Sqlite::fill`].
-pub struct Filling {
-    pub key: Key,
-    pub body: Vec<u8>,
-    pub open: bool,
 }
 
 /// How long a commit waits for another process that writes, such as `sqlite3`.
@@ -102,28 +94,6 @@ impl Sqlite {
             .map_err(|error| failed(&store.place, "cannot be read", &error))
             .and_then(|version| schema::known(version, &store.place))?;
         Ok(store)
-    }
-
-    /// Shows every record to `visit` until that breaks off, all of one moment and without keeping them: the instances in the
-    /// order of their ids, then the bindings in that of theirs. With each comes whether it was put with `open`.
-    pub fn each(
-        &self,
-        visit: &mut dyn FnMut(Key, Record, bool) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
-        self.readers
-            .read(&self.place, |connection| schema::each(connection, visit))
-    }
-
-    /// Puts records into a store that has none: all of them, or, where `next` ends with an error or the file cannot be
-    /// written, none.
-    pub fn fill<E: From<Error>>(
-        &self,
-        next: &mut dyn FnMut() -> Result<Option<Filling>, E>,
-    ) -> Result<(), E> {
-        match &self.writer {
-            Some(writer) => writer.fill(&self.place, next),
-            None => Err(self.place.error("was opened for reading only").into()),
-        }
     }
 
     /// What the operator should know about the file, found when it was opened: one line each, without a line end.

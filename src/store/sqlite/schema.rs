@@ -1,12 +1,11 @@
 //! How records lie in the file: two tables of JSON, with views beside them for people.
 
-use std::ops::ControlFlow;
-
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::failed;
 use super::guard::Place;
+use crate::store::inspect::Visit;
 use crate::store::{Change, Error, Key, Record, Revision};
 
 /// `brkl`, in the file's header.
@@ -192,10 +191,7 @@ pub(super) fn open_operations(connection: &Connection) -> rusqlite::Result<Vec<K
 }
 
 /// Every record, of one moment: instances first, each kind in the order of its keys.
-pub(super) fn each(
-    connection: &Connection,
-    visit: &mut dyn FnMut(Key, Record, bool) -> ControlFlow<()>,
-) -> rusqlite::Result<()> {
+pub(super) fn each(connection: &Connection, visit: &mut Visit<'_>) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
     let mut statement = transaction
         .prepare("SELECT id, revision, record, open FROM service_instances ORDER BY id")?;

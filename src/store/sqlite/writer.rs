@@ -5,8 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::guard::Place;
-use super::{Filling, failed, schema};
+use super::{failed, schema};
 use crate::store::group::Group;
+use crate::store::inspect::{Filling, Put};
 use crate::store::{Change, Error, Outcome, Revision};
 
 pub(super) struct Writer {
@@ -54,15 +55,15 @@ impl Writer {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts records into a file that has none, in one transaction. What `next` gives is not kept in memory.
-    pub(super) fn fill<E: From<Error>>(
+    /// Puts records into a file that has none, in one transaction. What `source` gives is not kept in memory.
+    pub(super) fn fill(
         &self,
         place: &Place,
-        next: &mut dyn FnMut() -> Result<Option<Filling>, E>,
-    ) -> Result<(), E> {
+        source: &mut dyn FnMut(&mut Put<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mut ledger = self.ledger();
         let Some(ledger) = &mut *ledger else {
-            return Err(place.error("closed").into());
+            return Err(place.error("closed"));
         };
         let cannot = |error| failed(place, "cannot be written", &error);
         let transaction = ledger
@@ -70,12 +71,10 @@ impl Writer {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(cannot)?;
         if !schema::is_empty(&transaction).map_err(cannot)? {
-            return Err(place
-                .error("has records already; wanted a store without any")
-                .into());
+            return Err(place.error("has records already; wanted a store without any"));
         }
         let revision = Revision(ledger.next);
-        while let Some(Filling { key, body, open }) = next()? {
+        source(&mut |Filling { key, body, open }| {
             let change = Change::Put {
                 key,
                 revision: Revision::ABSENT,
@@ -83,12 +82,10 @@ impl Writer {
                 open,
             };
             if !schema::holds(&transaction, std::slice::from_ref(&change)).map_err(cannot)? {
-                return Err(place
-                    .error("a record came twice; nothing was written")
-                    .into());
+                return Err(place.error("a record came twice; nothing was written"));
             }
-            schema::apply(&transaction, &change, revision).map_err(cannot)?;
-        }
+            schema::apply(&transaction, &change, revision).map_err(cannot)
+        })?;
         let reserved = ledger.reserved.max(ledger.next + 1);
         schema::reserve(&transaction, reserved).map_err(cannot)?;
         transaction.commit().map_err(cannot)?;
