@@ -23,6 +23,7 @@ pub mod postgres;
 mod random;
 mod serve;
 pub mod store;
+mod vcap;
 
 pub use adapter::{Adapter, Kinds, Settings};
 pub use cli::main;

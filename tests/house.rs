@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of `src`, the lowest floor first. A room knows only rooms of lower floors.
 const HOUSE: &[&[&str]] = &[
-    &["current", "json", "memory", "metrics", "random"],
+    &["current", "json", "memory", "metrics", "random", "vcap"],
     &["log"],
     &["postgres"],
     &["catalog", "store"],

@@ -2,6 +2,8 @@
 
 pub mod exec;
 pub(crate) mod load;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub(crate) mod run;
 pub mod settings;
 mod shape;

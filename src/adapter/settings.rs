@@ -282,12 +282,18 @@ impl Fulfilment {
     }
 }
 
+/// Kinds that are there only with the cargo feature of the same name.
+const OPTIONAL: &[&str] = &["postgres"];
+
 impl Kinds {
     /// The kinds that brokerlet brings.
     pub fn standard() -> Kinds {
-        Kinds(BTreeMap::new())
+        let kinds = Kinds(BTreeMap::new())
             .with("shared", shared::Shared::from_settings)
-            .with("exec", exec::Exec::from_settings)
+            .with("exec", exec::Exec::from_settings);
+        #[cfg(feature = "postgres")]
+        let kinds = kinds.with("postgres", super::postgres::Postgres::from_settings);
+        kinds
     }
 
     /// Adds a kind of adapter. `build` reads its settings and returns the adapter of one plan, or `None` after it has
@@ -378,6 +384,15 @@ impl Kinds {
             return Some((kind, build));
         }
         let found = settings.literal("kind")?;
+        if OPTIONAL.contains(&found) {
+            settings.error(
+                "kind",
+                format!(
+                    "found {found:?}, and this brokerlet was built without the feature {found}: cargo build --features {found}"
+                ),
+            );
+            return None;
+        }
         let known = self.0.keys().copied();
         let names: Vec<_> = known.clone().map(|name| format!("{name:?}")).collect();
         let names = names.join(" or ");

@@ -1,11 +1,11 @@
 //! Where the state is kept: `BROKER_STORE`, or a database that the platform has bound.
 
 use super::{Environment, Reader, size};
+use crate::vcap;
 
 #[cfg(feature = "postgres")]
 use crate::postgres;
 
-use serde_json::Value;
 use std::path::PathBuf;
 
 const MIN_CACHE: usize = 64 * 1024;
@@ -113,34 +113,14 @@ fn database(_: &str) -> Result<StoreConfig, String> {
 fn bound(reader: &Reader<'_>) -> Result<Option<StoreConfig>, String> {
     let wanted = reader.get("BROKER_STORE_SERVICE");
     let services = match reader.get("VCAP_SERVICES") {
-        None => Value::Null,
-        Some(text) => serde_json::from_str(&text).map_err(|error| {
-            format!(
-                "VCAP_SERVICES: found no JSON at line {}, column {}",
-                error.line(),
-                error.column()
-            )
-        })?,
+        None => Vec::new(),
+        Some(text) => vcap::services(&text)?,
     };
-    let services = services
-        .as_object()
-        .into_iter()
-        .flat_map(|map| map.values());
-    let services = services.filter_map(Value::as_array).flatten();
-    let is = |service: &Value, name: &str| {
-        ["name", "instance_name", "binding_name"]
-            .iter()
-            .any(|field| service[*field].as_str() == Some(name))
-    };
-    let is_postgres = |service: &Value| {
-        let tags = service["tags"].as_array().into_iter().flatten();
-        tags.filter_map(Value::as_str)
-            .any(|tag| matches!(tag, "postgresql" | "postgres"))
-    };
-    let found: Vec<&Value> = services
+    let found: Vec<&vcap::Bound> = services
+        .iter()
         .filter(|service| match &wanted {
-            Some(name) => is(service, name),
-            None => is_postgres(service),
+            Some(name) => service.is_named(name),
+            None => service.is_postgres(),
         })
         .collect();
     match (&found[..], wanted) {
@@ -149,13 +129,8 @@ fn bound(reader: &Reader<'_>) -> Result<Option<StoreConfig>, String> {
             "BROKER_STORE_SERVICE: found {name:?}, which is no service in VCAP_SERVICES"
         )),
         ([service, ..], Some(_)) | ([service], None) => {
-            let name = service["name"].as_str().unwrap_or("the bound service");
-            let url = connection_string(&service["credentials"]).ok_or_else(|| {
-                format!(
-                    "VCAP_SERVICES: the credentials of {name} have no uri, and no host and username"
-                )
-            })?;
-            database(&url)
+            let name = &service.name;
+            database(&service.connection_string()?)
                 .map_err(|error| format!("VCAP_SERVICES: the credentials of {name}: {error}"))
                 .map(Some)
         }
@@ -165,34 +140,4 @@ fn bound(reader: &Reader<'_>) -> Result<Option<StoreConfig>, String> {
             several.len()
         )),
     }
-}
-
-/// Brokers call it `uri`, or give the parts.
-fn connection_string(credentials: &Value) -> Option<String> {
-    let text = |names: &[&str]| {
-        names.iter().find_map(|name| match &credentials[*name] {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        })
-    };
-    let uri = text(&["uri", "url", "connection_string", "database_uri"])
-        .filter(|uri| uri.starts_with("postgres://") || uri.starts_with("postgresql://"));
-    if uri.is_some() {
-        return uri;
-    }
-    let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
-    let mut parts = vec![
-        format!("host={}", quoted(&text(&["host", "hostname"])?)),
-        format!("user={}", quoted(&text(&["username", "user"])?)),
-    ];
-    for (key, names) in [
-        ("port", &["port"][..]),
-        ("password", &["password"]),
-        ("dbname", &["name", "database", "dbname"]),
-        ("sslmode", &["sslmode"]),
-    ] {
-        parts.extend(text(names).map(|value| format!("{key}={}", quoted(&value))));
-    }
-    Some(parts.join(" "))
 }

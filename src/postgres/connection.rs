@@ -4,6 +4,7 @@ use super::config::{Config, Host, TlsMode};
 use super::error::{Error, Kind};
 use super::statement::{Done, Row, Statement, write_value};
 use super::stream::{Stream, connect};
+use super::tls;
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
@@ -37,6 +38,14 @@ pub struct Connection {
     pub(super) key: Option<(i32, i32)>,
     /// Whether nothing is under way on it.
     idle: bool,
+}
+
+impl Config {
+    /// A connection of its own, for work that no pool is needed for.
+    pub fn connect(&self, deadline: Instant) -> Result<Connection, Error> {
+        let client = tls::client(self).map_err(|error| Error::new(Kind::Connect, error))?;
+        Connection::open(self, client.as_ref(), deadline)
+    }
 }
 
 impl Connection {

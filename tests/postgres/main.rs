@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adapter;
 mod brokers;
 mod chaos;
 mod client;

@@ -58,9 +58,13 @@ impl Random {
     pub fn key(&self) -> &str {
         &self.key
     }
+
+    /// `length` letters and digits, each equally likely.
+    pub fn draw(length: usize) -> Result<String, Failure> {
+        draw(length)
+    }
 }
 
-/// `length` characters of [`ALPHABET`], each equally likely.
 fn draw(length: usize) -> Result<String, Failure> {
     // Bytes from the last, incomplete round of the alphabet would favour its beginning.
     const FAIR: u8 = (256 / ALPHABET.len() * ALPHABET.len()) as u8;
