@@ -97,3 +97,15 @@ fn catalog() {
 fn program() {
     check_all("program", targets::program::run, 40);
 }
+
+#[cfg(feature = "postgres")]
+#[test]
+fn address() {
+    check_all("address", targets::address::run, 60);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn server() {
+    check_all("server", targets::server::run, 20);
+}

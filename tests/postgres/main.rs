@@ -9,6 +9,7 @@ mod chaos;
 mod client;
 mod faults;
 mod proxy;
+mod standby;
 mod state;
 mod store;
 

@@ -77,7 +77,7 @@ impl Postgres {
 
     /// `settings` gets the folder, which the server's user can read, and returns more of the server's settings.
     pub fn start_with(settings: impl FnOnce(&Path) -> Vec<String>) -> Option<Postgres> {
-        let mut needed = vec!["initdb", "postgres", "psql", "jq"];
+        let mut needed = vec!["initdb", "postgres", "pg_basebackup", "psql", "jq"];
         needed.extend(is_root().then_some("setpriv"));
         if !needs::has(&needed) {
             return None;
@@ -142,6 +142,52 @@ impl Postgres {
                 .is_ok()
         });
         self.server = Some(server);
+    }
+
+    /// A copy that follows this server, and that it waits for with each commit.
+    pub fn standby(&self) -> Postgres {
+        let folder = Outside::new("standby");
+        if is_root() {
+            run(Command::new("chown")
+                .arg("postgres:postgres")
+                .arg(&folder.0));
+        }
+        let mut standby = Postgres {
+            server: None,
+            folder,
+            port: free_port(),
+            settings: self.settings.clone(),
+        };
+        run(standby
+            .program("pg_basebackup")
+            .env("PGPASSWORD", ADMIN_PASSWORD)
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                "admin",
+            ])
+            .args(["-R", "-X", "stream", "-c", "fast", "--no-sync"])
+            .arg("-D")
+            .arg(standby.folder.0.join("data")));
+        standby.go_on();
+        self.psql("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.psql("SELECT pg_reload_conf()");
+        let begun = Instant::now();
+        while self.psql("SELECT sync_state FROM pg_stat_replication") != "sync" {
+            assert!(begun.elapsed() < PATIENCE, "the standby does not follow");
+        }
+        standby
+    }
+
+    /// Gone at once, as a machine is that fails.
+    pub fn crash(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            needs::kill("QUIT", &server.id().to_string());
+            let _ = server.wait();
+        }
     }
 
     pub fn folder(&self) -> &Path {
