@@ -543,3 +543,119 @@ fn it_passes_the_test_of_adapters() {
     assert!(output.status.success(), "{printed}");
     assert_eq!(left(&server), "", "{printed}");
 }
+
+#[test]
+fn a_bound_service_names_the_server() {
+    let Some(server) = server() else { return };
+    let services = json!({ "elephants": [{
+        "name": "shared-server", "tags": ["postgresql"],
+        "credentials": {
+            "hostname": "127.0.0.1", "port": server.port, "username": "pgadmin", "password": PASSWORD,
+            "name": "postgres",
+        },
+    }] });
+    let settings = json!({
+        "url": null, "service": "shared-server", "host": "db.example.com", "port": 6432, "sslmode": "verify-full",
+        "prefix": "mine",
+    });
+    let broker = setup(&server, &[("small", settings)])
+        .env("VCAP_SERVICES", services.to_string())
+        // Not the broker's own state.
+        .env("BROKER_STORE", "memory")
+        .start();
+    broker.put(&instance(UUID), &request("small")).expect(201);
+    let credentials = bind(&broker, UUID, "b");
+    let uri = credentials["uri"].as_str().unwrap();
+    assert!(
+        uri.contains("@db.example.com:6432/mine_0f8fad5b_")
+            && uri.ends_with("?sslmode=verify-full"),
+        "{uri}"
+    );
+    let there = uri.replace("db.example.com:6432", &format!("127.0.0.1:{}", server.port));
+    let there = there.replace("verify-full", "prefer");
+    assert_eq!(client(&there, "SELECT 1").unwrap(), "1");
+}
+
+#[test]
+fn wrong_settings_are_found_before_anybody_connects() {
+    let socket = "postgres://u:secret-word@%2Frun%2Fpostgresql/d";
+    for (settings, wanted) in [
+        (
+            json!({ "url": null }),
+            "adapter.url: found nothing, wanted the address of a PostgreSQL server",
+        ),
+        (
+            json!({ "url": "mysql://u:secret-word@h/d" }),
+            "adapter.url: found no postgres://",
+        ),
+        (
+            json!({ "url": "postgres://u:secret-word@h/d?nonsense=1" }),
+            "adapter.url: ",
+        ),
+        (
+            json!({ "url": socket }),
+            "adapter.url: leads to a socket of this machine",
+        ),
+        (
+            json!({ "service": "x" }),
+            "adapter.service: found \"url\" as well",
+        ),
+        (
+            json!({ "url": null, "service": "x" }),
+            "adapter.service: found \"x\", which is no service in VCAP_SERVICES",
+        ),
+        (json!({ "connections": 0 }), "adapter.connections: "),
+        (
+            json!({ "connections": 4_000_000_000_u64 }),
+            "adapter.connections: is too large",
+        ),
+        (
+            json!({ "statement_timeout": "10" }),
+            "adapter.statement_timeout: found \"10\"",
+        ),
+        (
+            json!({ "statement_timeout": "90d" }),
+            "adapter.statement_timeout: is too large",
+        ),
+        (
+            json!({ "extensions": ["a", 1] }),
+            "adapter.extensions[1]: found a number",
+        ),
+        (
+            json!({ "prefix": "Upper" }),
+            "adapter.prefix: wanted at most 10 small letters",
+        ),
+        (json!({ "prefix": "pg_x" }), "adapter.prefix: "),
+        (json!({ "port": 70000 }), "adapter.port: found 70000"),
+        (
+            json!({ "sslmode": "always" }),
+            "adapter.sslmode: wanted one of disable",
+        ),
+        (
+            json!({ "retain": "soon" }),
+            "adapter.retain: found \"soon\"",
+        ),
+        (
+            json!({ "retian": "1d" }),
+            "adapter.retian: unknown key, did you mean \"retain\"?",
+        ),
+    ] {
+        let mut setup = Setup::new()
+            .catalog(&catalog(&[("small", settings.clone())]))
+            .env("PG_ADMIN_URL", "postgres://u:secret-word@h/d");
+        setup.command.args(["check", "catalog.json"]);
+        let output = setup.run();
+        let printed =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{settings}: {printed}");
+        assert!(printed.contains(wanted), "{settings}: {printed}");
+        assert!(!printed.contains("secret-word"), "{settings}: {printed}");
+    }
+    // Where the variables are absent, nothing can be said of them.
+    let mut setup = Setup::new().catalog(&catalog(&[("small", json!({}))]));
+    setup
+        .command
+        .args(["check", "--without-secrets", "catalog.json"]);
+    let output = setup.run();
+    assert!(output.status.success(), "{output:?}");
+}
