@@ -17,6 +17,7 @@ use crate::http::gate::limits::Limits;
 use crate::http::gate::tls;
 use crate::http::gate::trusted_proxies::TrustedProxies;
 use crate::http::target::BasePath;
+use crate::links::Links;
 use crate::log;
 use crate::store::sealed::Keys;
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub address: SocketAddr,
     /// Where operators look.
     pub admin_address: Option<SocketAddr>,
+    /// The links of `${page}`.
+    pub links: Option<Links>,
     pub base_path: BasePath,
     pub workers: usize,
     pub limits: Limits,
@@ -107,6 +110,10 @@ impl Config {
             "an IP address and a port such as 127.0.0.1:9100 or [::1]:9100",
             |text| text.parse().ok().map(Some),
         );
+        let links = Links::read(|name| reader.get(name)).unwrap_or_else(|errors| {
+            reader.errors.extend(errors);
+            None
+        });
         let base_path = match BasePath::parse(&reader.get("BROKER_BASE_PATH").unwrap_or_default()) {
             Ok(base_path) => base_path,
             Err(error) => {
@@ -182,6 +189,7 @@ impl Config {
                 seal_keys,
                 address,
                 admin_address,
+                links,
                 base_path,
                 workers,
                 limits,

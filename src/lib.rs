@@ -15,6 +15,7 @@ pub mod config;
 mod current;
 pub mod http;
 pub mod json;
+mod links;
 pub mod log;
 mod memory;
 mod metrics;

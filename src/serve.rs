@@ -116,7 +116,8 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
     let dispatcher = Arc::new(
         Dispatcher::new(broker.clone(), config.credentials)
             .with_max_body(config.limits.body as u64)
-            .below(config.base_path),
+            .below(config.base_path)
+            .with_links(config.links),
     );
     let reload = Reload {
         kinds,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms of `src`, the lowest floor first. A room knows only rooms of lower floors.
 const HOUSE: &[&[&str]] = &[
     &["current", "json", "memory", "metrics", "random", "vcap"],
-    &["log"],
+    &["links", "log"],
     &["postgres"],
     &["catalog", "store"],
     &["adapter"],
@@ -27,7 +27,7 @@ const BROKER: &[&[&str]] = &[
     &["plans", "state"],
     &["census", "operations"],
     &["endpoint"],
-    &["binding", "instance", "metrics"],
+    &["binding", "instance", "look", "metrics"],
     &["mod"],
 ];
 

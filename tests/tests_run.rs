@@ -15,7 +15,7 @@ const INSTALLS: &str = r#"#!/bin/sh
 echo "${0##*/} $*" >>"$LOG"
 case " $* " in *' install '* | *' add '*) ;; *) exit 0 ;; esac
 [ -z "${NOTHING:-}" ] || exit 0
-for program in curl jq git find grep sed psql initdb postgres redis-cli redis-server promtool script setpriv prlimit unshare; do
+for program in curl jq git find grep sed psql initdb postgres redis-cli redis-server promtool script setpriv prlimit unshare chromium; do
   cp "$BIN/cargo" "$BIN/$program"
 done
 "#;

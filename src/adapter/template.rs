@@ -16,6 +16,7 @@ pub use render::{Values, render_list, render_object};
 pub use rule::{Complaint, Rule};
 
 use crate::catalog::environment::SecretFile;
+use crate::links::Links;
 
 use serde_json::Value;
 use std::fmt;
@@ -55,6 +56,8 @@ pub enum Expression {
     Random(usize),
     /// Read anew for each call.
     File(SecretFile),
+    /// A signed link to the page of the instance.
+    Page(Links),
     /// What is absent from the environment of a check without secrets; nothing is rendered then.
     Absent,
 }
@@ -76,6 +79,7 @@ impl fmt::Display for Expression {
             Expression::Context(path) => write!(f, "context.{path}"),
             Expression::Random(_) => f.write_str("random"),
             Expression::File(_) => f.write_str("file"),
+            Expression::Page(_) => f.write_str("page"),
             Expression::Absent => f.write_str("env"),
         }
     }

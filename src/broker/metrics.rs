@@ -1,10 +1,9 @@
 //! The metrics of a broker: what is in progress, what there is, and what was counted for each plan.
 
-use super::census::Census;
+use super::census::Numbers;
 use super::counts;
 use super::operations::Operations;
 use super::plans::Plans;
-use super::state::State;
 use crate::metrics::Text;
 
 use std::collections::BTreeMap;
@@ -14,9 +13,8 @@ use std::time::{Duration, SystemTime};
 /// Writes all of it.
 pub fn write(
     plans: &Plans,
-    state: &Arc<State>,
-    operations: &Arc<Operations>,
-    census: &Arc<Census>,
+    operations: &Operations,
+    numbers: impl FnOnce() -> Option<Arc<Numbers>>,
     text: &mut Text,
 ) {
     counts::write(&plans.all_counts(), text);
@@ -42,8 +40,7 @@ pub fn write(
         queued.sample(&[("service", service), ("plan", plan)], count[0]);
     }
 
-    let stopping = operations.clone();
-    let Some(numbers) = census.numbers(state, move || stopping.is_stopping()) else {
+    let Some(numbers) = numbers() else {
         return;
     };
     let numbers_of = numbers.plans.iter();

@@ -19,6 +19,7 @@ mod census;
 mod counts;
 mod endpoint;
 mod instance;
+pub mod look;
 mod metrics;
 mod operations;
 pub mod plans;
@@ -27,9 +28,10 @@ mod state;
 
 use crate::current::Current;
 use crate::metrics::Text;
-use crate::store::{self, Store};
-use census::Census;
+use crate::store::{self, Key, Store};
+use census::{Census, Numbers};
 use endpoint::Endpoint;
+use look::{BindingView, Filter, InstanceView, LastOperation, Look, Page};
 use operations::Operations;
 use plans::Plans;
 pub use protocol::answer::Answer;
@@ -123,7 +125,48 @@ impl Broker {
     /// Writes what is counted of operations, plans and the state.
     pub fn write_metrics(&self, text: &mut Text) {
         let plans = self.plans();
-        metrics::write(&plans, &self.state, &self.operations, &self.census, text);
+        metrics::write(&plans, &self.operations, || self.numbers(), text);
+    }
+
+    /// How many instances and bindings there are, as new as it can be had soon.
+    pub fn numbers(&self) -> Option<Arc<Numbers>> {
+        let operations = self.operations.clone();
+        self.census
+            .numbers(&self.state, move || operations.is_stopping())
+    }
+
+    /// The next instances behind this id that pass the filter, for operators.
+    pub fn look_at_instances(
+        &self,
+        filter: &Filter,
+        after: &str,
+        most: usize,
+    ) -> Result<Page, store::Error> {
+        self.look(&self.plans()).instances(filter, after, most)
+    }
+
+    /// One instance with its bindings, for operators.
+    pub fn look_at_instance(
+        &self,
+        id: &str,
+    ) -> Result<Option<(InstanceView, Vec<BindingView>)>, store::Error> {
+        self.look(&self.plans()).instance(id)
+    }
+
+    /// The oldest operations in progress.
+    pub fn look_at_operations(
+        &self,
+        most: usize,
+    ) -> Result<Vec<(Key, LastOperation)>, store::Error> {
+        self.look(&self.plans()).in_progress(most)
+    }
+
+    fn look<'a>(&'a self, plans: &'a Plans) -> Look<'a> {
+        Look {
+            plans,
+            state: &self.state,
+            operations: &self.operations,
+        }
     }
 
     fn endpoint<'a>(&'a self, caller: Caller<'a>) -> Endpoint<'a> {

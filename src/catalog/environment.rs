@@ -41,6 +41,11 @@ impl<'a> Environment<'a> {
         (self.variables)(name)
     }
 
+    /// See [`Environment::without_secrets`].
+    pub fn may_be_absent(&self) -> bool {
+        self.may_be_absent
+    }
+
     pub fn folder(&self) -> &'a Path {
         self.folder
     }

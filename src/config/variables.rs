@@ -103,7 +103,17 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "BROKER_ADMIN_ADDRESS",
         "",
-        "IP address and port to serve /metrics on, as in 127.0.0.1:9100; one that is no loopback address needs the credentials",
+        "IP address and port to serve /metrics and a page on, as in 127.0.0.1:9100; one that is no loopback address needs the credentials",
+    ),
+    variable(
+        "BROKER_PUBLIC_URL",
+        "",
+        "address that users reach the broker at, for the links of ${page}",
+    ),
+    variable(
+        "BROKER_PAGE_KEYS",
+        "",
+        "keys that these links are signed with, the current one first, separated by commas",
     ),
     variable(
         "BROKER_BASE_PATH",

@@ -10,7 +10,7 @@ use std::time::Duration;
 const OTHER: &str = "other";
 
 /// The templates of all paths that are answered, and what stands for all others.
-const ROUTES: [&str; 9] = [
+const ROUTES: [&str; 12] = [
     "/v2/catalog",
     "/v2/service_instances/:instance_id",
     "/v2/service_instances/:instance_id/last_operation",
@@ -19,6 +19,9 @@ const ROUTES: [&str; 9] = [
     HEALTH,
     READINESS,
     METRICS,
+    "/dashboard",
+    "/dashboard/instances",
+    "/dashboard/instances/:instance_id",
     OTHER,
 ];
 const METHODS: [&str; 6] = ["GET", "HEAD", "PUT", "PATCH", "DELETE", OTHER];

@@ -1,8 +1,12 @@
 //! The dispatcher: checks authentication and version, then has one arm for each endpoint, in the order of the
 //! specification.
 
+mod look;
+
 use super::auth::{Authentication, Credentials};
 use super::counts::{self, METRICS};
+use super::page::{DASHBOARD, INSTANCE, INSTANCES, OVERVIEW, Page, Viewer};
+use super::recent::{self, Recent};
 use super::reply::{Body, Reply};
 use super::request::{AUTHORIZATION, Request};
 use super::route::{Route, nothing_at};
@@ -12,9 +16,8 @@ use crate::adapter::{Identity, Origin};
 use crate::broker::error::Error;
 use crate::broker::{Broker, Caller, Names};
 use crate::current::Current;
+use crate::links::Links;
 use crate::log;
-use crate::metrics::{Text, process};
-use crate::store::counted;
 
 use std::cell::OnceCell;
 use std::io::Read;
@@ -32,6 +35,8 @@ pub struct Dispatcher {
     broker: Arc<Broker>,
     credentials: Arc<Current<Credentials>>,
     access: Access,
+    /// Who has one of these sees a page without credentials.
+    links: Option<Arc<Links>>,
     base_path: BasePath,
     max_body: u64,
 }
@@ -66,6 +71,7 @@ impl Dispatcher {
             broker,
             credentials: Arc::new(Current::new(credentials)),
             access: Access::Api,
+            links: None,
             base_path: BasePath::default(),
             max_body: MAX_BODY,
         }
@@ -73,11 +79,12 @@ impl Dispatcher {
 
     /// A dispatcher for what operators look at, with the same broker and credentials, also when these are replaced.
     /// `open`: none are needed.
-    pub fn admin(&self, open: bool) -> Dispatcher {
+    pub fn for_admin(&self, open: bool) -> Dispatcher {
         Dispatcher {
             broker: self.broker.clone(),
             credentials: self.credentials.clone(),
             access: Access::Admin { open },
+            links: None,
             base_path: BasePath::default(),
             max_body: 0,
         }
@@ -91,6 +98,14 @@ impl Dispatcher {
     /// With all endpoints below a base path, for a proxy that does not remove it.
     pub fn below(self, base_path: BasePath) -> Dispatcher {
         Dispatcher { base_path, ..self }
+    }
+
+    /// With pages of instances for those who have a link.
+    pub fn with_links(self, links: Option<Links>) -> Dispatcher {
+        Dispatcher {
+            links: links.map(Arc::new),
+            ..self
+        }
     }
 
     /// From now on these credentials are accepted, and no others.
@@ -140,7 +155,26 @@ impl Dispatcher {
         let mut reply = self
             .answer(request, authentication, &mut note)
             .unwrap_or_else(Reply::from);
-        counts::REQUESTS.add(request.method, note.route, reply.status, began.elapsed());
+        let took = began.elapsed();
+        counts::REQUESTS.add(request.method, note.route, reply.status, took);
+        if !matches!(
+            note.route,
+            HEALTH | READINESS | METRICS | OVERVIEW | INSTANCES | INSTANCE
+        ) {
+            let recent = || Recent {
+                at: SystemTime::now(),
+                method: method_for_log(request.method),
+                route: note.route,
+                instance_id: note.instance_id.clone(),
+                status: reply.status,
+                reason: reply.reason.as_deref().map(str::to_owned),
+                took,
+            };
+            if reply.status >= 400 {
+                recent::FAILURES.add(recent);
+            }
+            recent::REQUESTS.add(recent);
+        }
         if reply.header("Content-Type").is_none() {
             reply = reply.with_header("Content-Type", "application/json");
         }
@@ -193,10 +227,25 @@ impl Dispatcher {
         }
         note.route = "-";
         if !authentication.is_valid() {
+            if let Some(reply) = self.guest_page(request.method, path, query, note) {
+                return reply;
+            }
             return Ok(unauthorized(&self.credentials.get()));
         }
         if let Access::Admin { .. } = self.access {
-            return self.admin_page(request.method, path, note);
+            return self.admin(request.method, path, query, note);
+        }
+        // A browser does not say which version of the API it speaks.
+        let segments = segments(path)?;
+        let below = self.base_path.strip(&segments);
+        if let Some([first, rest @ ..]) = below
+            && first == DASHBOARD
+        {
+            let rest: Vec<&str> = rest.iter().map(AsRef::as_ref).collect();
+            if let Some(page) = Page::of(&rest) {
+                let prefix = format!("{}/{DASHBOARD}", self.base_path);
+                return self.page(request.method, page, query, Viewer::Operator(&prefix), note);
+            }
         }
         version::check(request.headers.get(version::HEADER))?;
         let identity = match request.headers.get(identity::ORIGINATING) {
@@ -208,8 +257,7 @@ impl Dispatcher {
             .and_then(Identity::user)
             .map(str::to_owned);
 
-        let segments = segments(path)?;
-        let Some(segments) = self.base_path.strip(&segments) else {
+        let Some(segments) = below else {
             note.path = Some(path);
             return Err(self.base_path.elsewhere());
         };
@@ -272,28 +320,6 @@ impl Dispatcher {
             (_, route) => return Ok(method_not_allowed(route.allowed())),
         };
         answer.map(Reply::from)
-    }
-
-    /// What is at a path of the admin address.
-    fn admin_page<'a>(
-        &self,
-        method: &str,
-        path: &'a str,
-        note: &mut Note<'a>,
-    ) -> Result<Reply, Error> {
-        if path != METRICS {
-            note.path = Some(path);
-            return Err(Error::not_found(
-                "There is nothing at this path; wanted /metrics.",
-            ));
-        }
-        note.route = METRICS;
-        if !matches!(method, "GET" | "HEAD") {
-            return Ok(method_not_allowed("GET, HEAD"));
-        }
-        let text = metrics(&self.broker);
-        let reply = Reply::new(200, Body::Owned(text.into_bytes()), "served");
-        Ok(reply.with_header("Content-Type", Text::MEDIA_TYPE))
     }
 
     /// `GET /v2/catalog`. spec: Catalog Management; RFC 7232 for the conditions.
@@ -364,34 +390,6 @@ impl Dispatcher {
     }
 }
 
-/// All metrics of the program.
-fn metrics(broker: &Broker) -> Text {
-    let mut text = Text::default();
-    let features = [
-        ("schemas", cfg!(feature = "schemas")),
-        ("tls", cfg!(feature = "tls")),
-        ("postgres", cfg!(feature = "postgres")),
-    ];
-    let features = features.into_iter().filter(|(_, built)| *built);
-    let features: Vec<&str> = features.map(|(name, _)| name).collect();
-    let version = env!("CARGO_PKG_VERSION");
-    text.gauge("brokerlet_build_info", "The version that runs; always 1.")
-        .sample(
-            &[("version", version), ("features", &features.join(","))],
-            1,
-        );
-    counts::write(&mut text);
-    broker.write_metrics(&mut text);
-    counted::write(&mut text);
-    text.counter(
-        "brokerlet_log_lines_dropped_total",
-        "Lines of the log that were dropped, since nobody took them in time.",
-    )
-    .sample(&[], log::DROPPED.get());
-    process::write(&mut text);
-    text
-}
-
 /// spec: Platform to Service Broker Authentication, 401.
 fn unauthorized(credentials: &Credentials) -> Reply {
     let wanted = credentials.wanted();
@@ -424,9 +422,8 @@ fn shortened(path: &str) -> &str {
 }
 
 /// Clients choose their methods: unknown ones do not reach the log.
-fn method_for_log(method: &str) -> &str {
-    match method {
-        "GET" | "HEAD" | "PUT" | "PATCH" | "DELETE" | "POST" | "OPTIONS" => method,
-        _ => "other",
-    }
+fn method_for_log(method: &str) -> &'static str {
+    const METHODS: [&str; 7] = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "POST", "OPTIONS"];
+    let known = METHODS.into_iter().find(|known| *known == method);
+    known.unwrap_or("other")
 }

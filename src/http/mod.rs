@@ -7,6 +7,8 @@
 //! | `target`, `version`, `auth`, `identity` | read one part of a request each |
 //! | `counts` | what is counted of requests, and at the gate |
 //! | `request`, `reply` | a request and an answer as plain values, so that tests can do without a socket |
+//! | `recent` | the last requests |
+//! | `page` | what operators look at in a browser |
 //! | `route` | which endpoint a path is |
 //! | `dispatch` | checks authentication and version, then one arm for each endpoint |
 //! | `server` | the request loop; alone in knowing tiny_http |
@@ -17,6 +19,8 @@ pub mod counts;
 pub mod dispatch;
 pub mod gate;
 pub mod identity;
+mod page;
+mod recent;
 pub mod reply;
 pub mod request;
 mod route;

@@ -173,6 +173,20 @@ impl<'a> Query<'a> {
     }
 }
 
+/// A name and its value.
+type Field<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// All fields of a query, decoded, in their order.
+pub fn fields(query: &str) -> Result<Vec<Field<'_>>, Error> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((plus_decoded("the query", name)?, plus_decoded(name, value)?))
+        })
+        .collect()
+}
+
 /// Decodes a value of the query, in which a plus is a space: most HTTP clients write it so.
 fn plus_decoded<'a>(name: &str, value: &'a str) -> Result<Cow<'a, str>, Error> {
     if !value.contains('+') {

@@ -52,7 +52,7 @@ impl Setup {
             ..Settings::default()
         };
         // If it breaks later, the broker serves on, and the log says so.
-        Gate::start(self.listener, dispatcher.admin(open), settings, || ())
+        Gate::start(self.listener, dispatcher.for_admin(open), settings, || ())
             .map_err(|error| cannot_listen(self.address, &error))
     }
 }

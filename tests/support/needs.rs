@@ -44,8 +44,16 @@ pub fn installed(program: &str) -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql");
     let versions = versions.into_iter().flatten().flatten();
     folders.extend(versions.map(|version| version.path().join("bin")));
-    let mut found = folders.iter().map(|folder| folder.join(program));
-    found.find(|file| file.is_file())
+    // Some systems call the browser so.
+    let names: &[&str] = match program {
+        "chromium" => &["chromium", "chromium-browser"],
+        program => &[program],
+    };
+    let found = |name: &&str| {
+        let files = folders.iter().map(|folder| folder.join(name));
+        files.into_iter().find(|file| file.is_file())
+    };
+    names.iter().find_map(found)
 }
 
 /// Sends a signal, such as `TERM`, to a process. The shell does it: not every machine has a program `kill`.

@@ -6,6 +6,7 @@ use crate::catalog::environment::Outside;
 use crate::catalog::expression::{Expression as Found, Token, encode, tokens_of, unencoded};
 use crate::catalog::finding::suggestion;
 use crate::catalog::{Plan, SchemaUse};
+use crate::links::{self, Links};
 
 use serde_json::{Map, Value};
 
@@ -24,6 +25,7 @@ impl Scope {
         match self {
             Scope::Instance => &[
                 "instance_id",
+                "page",
                 "plan.name",
                 "plan.id",
                 "service.name",
@@ -32,6 +34,7 @@ impl Scope {
             Scope::Binding => &[
                 "instance_id",
                 "binding_id",
+                "page",
                 "plan.name",
                 "plan.id",
                 "service.name",
@@ -216,13 +219,14 @@ impl<'s> Parser<'s> {
     /// Whether the value is the same percent-encoded.
     fn is_harmless(&self, name: &str) -> bool {
         let same = |text: &str| encode(text.as_bytes()) == text;
-        name.starts_with("random:") || self.catalog_text(name).is_some_and(same)
+        name == "page" || name.starts_with("random:") || self.catalog_text(name).is_some_and(same)
     }
 
     /// What only a call knows.
     fn of_call(&mut self, name: &str) -> Result<Expression, String> {
         match name {
             "instance_id" => return Ok(Expression::InstanceId),
+            "page" => return self.page(),
             "binding_id" if self.scope == Scope::Binding => return Ok(Expression::BindingId),
             "binding_id" => {
                 return Err(
@@ -244,6 +248,21 @@ impl<'s> Parser<'s> {
             return Ok(Expression::Random(self.random(asked)?));
         }
         Err(self.unknown(name))
+    }
+
+    /// Needs variables of the broker's own.
+    fn page(&self) -> Result<Expression, String> {
+        let environment = self.settings.environment();
+        match Links::read(|name| environment.variable(name)) {
+            Ok(Some(links)) => Ok(Expression::Page(links)),
+            Ok(None) if environment.may_be_absent() => Ok(Expression::Absent),
+            Ok(None) => Err(format!(
+                "${{page}}: wanted the environment variables {} and {}",
+                links::URL,
+                links::KEYS
+            )),
+            Err(errors) => Err(format!("${{page}}: {}", errors.join("; "))),
+        }
     }
 
     fn check_parameter(&self, path: &str) -> Result<(), String> {

@@ -61,6 +61,15 @@ impl<'a> Values<'a> {
                 let content = file.read_text().map_err(unreadable)?;
                 return Ok(Found::Text(content.into()));
             }
+            Expression::Page(links) => {
+                let link = links.to(self.instance_id).map_err(|error| {
+                    Failure::unavailable(
+                        "The address of the page cannot be made right now. Try again later.",
+                    )
+                    .with_detail(error.to_string())
+                })?;
+                return Ok(Found::Text(link.into()));
+            }
             Expression::Absent => return self.known(None, expression),
             Expression::Parameter(path) => (&self.parameters, path),
             Expression::Context(path) => (&self.context, path),

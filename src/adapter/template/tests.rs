@@ -425,7 +425,7 @@ fn what_may_be_a_password_is_not_quoted() {
     assert_eq!(
         found,
         [
-            "at character 3: unknown expression, wanted instance_id, binding_id, plan.name, plan.id, service.name, \
+            "at character 3: unknown expression, wanted instance_id, binding_id, page, plan.name, plan.id, service.name, \
              service.id, parameters.NAME, context.NAME, env:NAME, file:PATH or random:32; a literal \"${\" is written \"$${\""
         ]
     );

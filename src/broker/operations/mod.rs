@@ -113,6 +113,11 @@ impl Operations {
         self.queue.overview()
     }
 
+    /// The records of the oldest operations in progress.
+    pub fn in_progress(&self, most: usize) -> Vec<Key> {
+        self.queue.in_progress(most)
+    }
+
     /// The next attempt of an operation that is claimed.
     fn next_attempt(&self, claim: &Claim<'_>, key: &Key, subject: &Subject) -> Outcome {
         let operation = subject.operation();

@@ -110,6 +110,12 @@ impl State {
         }))
     }
 
+    /// A record as it is.
+    pub fn record(&self, key: &Key) -> Result<Option<Record>, store::Error> {
+        let mut records = self.store.read(std::slice::from_ref(key))?.into_iter();
+        Ok(records.next().flatten())
+    }
+
     /// The next records of instances behind this id, in the order of their ids, and at most so many.
     pub fn instances(
         &self,

@@ -14,6 +14,8 @@ pub struct Head<'b> {
     pub method: &'b str,
     /// Path and query: visible ASCII that begins with a slash. Of a target in absolute form, what follows the host.
     pub target: &'b str,
+    /// What the client takes us for; empty if it does not say.
+    pub host: &'b str,
     /// Only the fields in [`FORWARDED`], with the names as they are written there.
     pub fields: Vec<(&'static str, &'b str)>,
     pub body: Framing,
@@ -116,6 +118,7 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Error> {
         keep_alive: !http10,
         http10,
         expects_continue: false,
+        host: "",
         forwarded_for: Vec::new(),
         forwarded_proto: None,
     };
@@ -138,7 +141,8 @@ pub fn parse<'b>(bytes: &'b [u8], limits: &Limits) -> Result<Head<'b>, Error> {
             }
         } else if is(field.name, "Host") {
             hosts += 1;
-            if !is_host(text("Host", field.value)?) {
+            head.host = text("Host", field.value)?;
+            if !is_host(head.host) {
                 return Err(refused(NO_HOST));
             }
         } else {

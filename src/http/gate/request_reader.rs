@@ -129,6 +129,7 @@ impl<'g> RequestReader<'g> {
         let end = self.find_head()?;
         let shared = self.shared;
         let parsed = head::parse(&self.buffer.filled()[..end], &shared.limits)?;
+        shared.dispatcher.check_host(parsed.host)?;
         write_head(&parsed, head);
         let authentication = shared.dispatcher.authenticate(parsed.field(AUTHORIZATION));
         let trusted = shared.proxies.trust(self.client.peer);

@@ -18,7 +18,7 @@ pub use running::Progress;
 pub use shared::Worker;
 
 use running::Running;
-use shared::{Claimed, Shared, Stop};
+use shared::{Claimed, Shared, State, Stop};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -86,22 +86,24 @@ impl Queue {
     /// What is in progress, in numbers.
     pub fn overview(&self) -> Overview {
         let state = self.shared.lock();
-        // One that comes later, or is queued once more, has a claim, too.
-        let claimed = state.claims.values().map(|claimed| &claimed.running);
-        let claimed = claimed.map(|running| (&*running.operation, running.since));
-        let later = state.delayed.values().map(|delayed| &delayed.queued);
-        let queued = state.plans.each().flat_map(|(_, queue)| queue);
-        let waiting = later.chain(queued);
-        let waiting = waiting.map(|queued| (&*queued.operation, queued.since));
-        let operations: HashMap<&str, SystemTime> = claimed.chain(waiting).collect();
+        let operations = in_progress(&state);
         let queued = state.plans.each();
         Overview {
             in_progress: operations.len(),
-            oldest: operations.values().min().copied(),
+            oldest: operations.values().map(|(since, _)| *since).min(),
             queued: queued
                 .map(|(plan, queue)| (plan.to_owned(), queue.len()))
                 .collect(),
         }
+    }
+
+    /// The records of the oldest operations in progress.
+    pub fn in_progress(&self, most: usize) -> Vec<Key> {
+        let state = self.shared.lock();
+        let mut operations: Vec<_> = in_progress(&state).into_values().collect();
+        operations.sort_unstable();
+        let oldest = operations.into_iter().take(most);
+        oldest.map(|(_, key)| key.clone()).collect()
     }
 
     /// What is being done for an operation right now.
@@ -255,6 +257,20 @@ impl Queue {
     pub fn retry_after(&self, plan: &str, queued: &Queued, delay: Duration) {
         self.shared.retry_after(plan, queued, delay);
     }
+}
+
+/// By the ids of all operations in progress: when each was asked for, and its record.
+fn in_progress(state: &State) -> HashMap<&str, (SystemTime, &Key)> {
+    // One that comes later, or is queued once more, has a claim, too.
+    let claimed = state.claims.iter().map(|(key, claimed)| {
+        let running = &claimed.running;
+        (&*running.operation, (running.since, key))
+    });
+    let later = state.delayed.values().map(|delayed| &delayed.queued);
+    let queued = state.plans.each().flat_map(|(_, queue)| queue);
+    let waiting = later.chain(queued);
+    let waiting = waiting.map(|queued| (&*queued.operation, (queued.since, &queued.key)));
+    claimed.chain(waiting).collect()
 }
 
 /// Takes no lock: whoever drops the last reference to it may hold the lock.
