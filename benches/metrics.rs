@@ -145,7 +145,7 @@ fn measure(
 
 fn scrape(address: SocketAddr) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address)?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     match answer.starts_with(b"HTTP/1.1 200 ") {
