@@ -1,7 +1,7 @@
 //! How many instances and bindings of each plan there are.
 //!
 //! Stores are not asked to count: all of the state is gone through, in small steps, beside whatever else is done. With a
-//! million instances that takes long, so it is done when somebody asks, in a thread of its own, and for a twentieth of
+//! million instances that takes long, so it is done when somebody asks, in a thread of its own, and for a hundredth of
 //! the time at most. Whoever asks meanwhile gets the numbers of before.
 
 use super::state::State;
@@ -20,7 +20,7 @@ const STEP: usize = 32;
 /// How long to wait for the numbers. A small state is counted by then.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// The share of the time in which it is counted: one in so many.
-const SHARE: u32 = 20;
+const SHARE: u32 = 100;
 
 /// The numbers of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
