@@ -75,6 +75,7 @@ fn static_binary() -> &'static Path {
         let output = Command::new(env!("CARGO"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .args(["build", "--frozen", "--bin", "brokerlet", "--target", &host])
+            .args(cfg!(feature = "postgres").then_some("--features=postgres"))
             .arg("--target-dir")
             .arg(&target)
             .env("RUSTFLAGS", "-C target-feature=+crt-static")
@@ -168,6 +169,42 @@ fn the_file_store_in_a_read_only_folder_is_refused_with_its_name() {
     let told = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(74), "{refused:?}");
     assert!(told.contains("brokerlet.db"), "{told}");
+}
+
+/// A name of /etc/hosts is found without the libraries that nsswitch.conf may name. What a login needs beyond that is told.
+#[cfg(feature = "postgres")]
+#[test]
+fn the_static_binary_finds_a_database_by_its_name() {
+    if !can_run_alone() {
+        return;
+    }
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    for switch in [
+        "",
+        "passwd: files\nhosts: files dns\n",
+        "passwd: files systemd\nhosts: files mdns4_minimal [NOTFOUND=return] dns\n",
+    ] {
+        let root = Folder::new();
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        root.file("etc/hosts", "127.0.0.1 db.internal\n");
+        root.file("etc/nsswitch.conf", switch);
+        std::fs::hard_link(static_binary(), root.path().join("brokerlet")).unwrap();
+        let mut command = unshare();
+        command.arg("chroot").arg(root.path()).arg("/brokerlet");
+        let url = format!("postgres://user:password@db.internal:{port}/d?sslmode=disable");
+        let refused = Setup::of(command, Arc::new(Folder::new()))
+            .env("BROKER_STORE", url)
+            .run();
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(74), "{refused:?}");
+        assert!(
+            told.contains(&format!(
+                "db.internal:{port}: no random values for the login: /dev/urandom"
+            )),
+            "{told}"
+        );
+    }
 }
 
 fn file(path: &str) -> String {

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 impl Connection {
     pub(super) fn login(&mut self, config: &Config, deadline: Instant) -> Result<(), Error> {
+        check_random()?;
         let mut parameters = vec![
             ("user", config.user.as_str()),
             ("database", &config.database),
@@ -100,4 +101,13 @@ impl Connection {
             }
         }
     }
+}
+
+/// The codec panics where it gets no random values. A static binary gets them from a file, which a folder of its own may not
+/// have.
+fn check_random() -> Result<(), Error> {
+    getrandom::fill(&mut [0]).map_err(|error| {
+        let what = format!("no random values for the login: /dev/urandom: {error}");
+        Error::new(Kind::Connect, what)
+    })
 }
