@@ -6,9 +6,9 @@
 
 use super::pieces;
 
-use brokerlet::adapter::exec::mask::Mask;
-use brokerlet::adapter::exec::messages::Messages;
-use brokerlet::adapter::exec::protocol::{Answer, Fault, MAX_OUTPUT, Output};
+use brokerlet::adapter::protocol::mask::Mask;
+use brokerlet::adapter::protocol::messages::Messages;
+use brokerlet::adapter::protocol::output::{Answer, Fault, MAX_OUTPUT, Output, PROGRAM};
 use brokerlet::json::MAX_DEPTH;
 use serde_json::Value;
 use std::cell::RefCell;
@@ -61,7 +61,7 @@ fn output(input: &[u8]) {
 fn read(pieces: &[&[u8]]) -> Reading {
     let told = RefCell::new(Vec::new());
     let progress = |text: &str| told.borrow_mut().push(text.to_owned());
-    let mut output = Output::default();
+    let mut output = Output::new(&PROGRAM);
     for piece in pieces {
         if output.feed(piece, &progress).is_break() {
             break;
@@ -87,7 +87,7 @@ fn read(pieces: &[&[u8]]) -> Reading {
 }
 
 /// Whatever a result holds, an operation can take it or say what is wrong with it.
-fn used(done: brokerlet::adapter::exec::protocol::Done) {
+fn used(done: brokerlet::adapter::protocol::output::Done) {
     let has_state = done.state.is_some();
     let (credentials, bound) = (done.credentials.clone(), done.into_bound());
     match bound {

@@ -2,23 +2,19 @@
 //!
 //! docs/exec.md has the program's side of it.
 
-mod document;
-pub mod mask;
-pub mod messages;
 mod process;
-pub mod protocol;
 mod setup;
 mod verdict;
 
-use super::{
-    Adapter, BindingCall, Bound, Failure, InstanceCall, Kind, Provisioned, Reason, Settings,
-    UpdateCall,
-};
+use super::protocol::document::Call;
+use super::protocol::messages::Messages;
+use super::protocol::output::{Answer, Done, Output, PROGRAM};
+use super::protocol::pace::Pace;
+use super::protocol::verdict::Teller;
+use super::protocol::{Speaker, Witness};
+use super::{Failure, Kind, Reason, Settings};
 use crate::log;
-use document::Call;
-use messages::Messages;
 use process::{Program, Sink, Stopped};
-use protocol::{Answer, Done, Output};
 use setup::{Environment, Setup};
 use verdict::{Outcome, Verdict};
 
@@ -37,17 +33,6 @@ pub struct Exec {
     witness: Option<Arc<dyn Witness>>,
 }
 
-/// Sees what the programs of an adapter do: for whoever develops one.
-pub(crate) trait Witness: Send + Sync {
-    /// A program is about to start. Returns how soon it is to be killed, as if the machine went down.
-    fn starts(&self) -> Option<Duration>;
-    /// A line on standard error, masked.
-    fn says(&self, line: &str);
-    /// All that it printed on standard output, without the secrets of its environment; and whether it was killed as
-    /// wanted.
-    fn ended(&self, output: &str, is_killed: bool);
-}
-
 impl Exec {
     /// Reads `command`, `env`, `async`, `timeout` and `concurrency`. What is wrong is reported to the settings.
     pub fn from_settings(settings: &Settings<'_>) -> Option<Exec> {
@@ -64,18 +49,69 @@ impl Exec {
         self
     }
 
+    /// A line that the program wrote to its standard error, masked.
+    fn tell(&self, call: &Call<'_>, line: &str) {
+        if let Some(witness) = &self.witness {
+            witness.says(line);
+        }
+        log::info("program")
+            .with("operation", call.kind().name())
+            .with("operation_id", call.instance().run.id)
+            .with("instance_id", call.instance().instance_id)
+            .with("binding_id", call.binding_id())
+            .with("message", line)
+            .send();
+    }
+}
+
+struct Printed<'a> {
+    output: Output,
+    /// Of the output, for a witness.
+    copy: Option<Vec<u8>>,
+    messages: Messages<'a>,
+    progress: &'a dyn Fn(&str),
+}
+
+impl Sink for Printed<'_> {
+    fn output(&mut self, bytes: &[u8]) -> ControlFlow<()> {
+        if let Some(copy) = &mut self.copy {
+            copy.extend_from_slice(bytes);
+        }
+        self.output.feed(bytes, self.progress)
+    }
+
+    fn messages(&mut self, bytes: &[u8]) {
+        self.messages.feed(bytes);
+    }
+}
+
+impl Speaker for Exec {
+    fn pace(&self) -> &Pace {
+        &self.setup.pace
+    }
+
+    fn teller(&self) -> Teller<'_> {
+        Teller {
+            voice: &PROGRAM,
+            plan: &self.plan,
+        }
+    }
+
     /// Runs the program for one call.
     fn call(&self, call: &Call<'_>) -> Result<Done, Failure> {
         let run = call.instance().run;
         let verdict = Verdict {
             kind: call.kind(),
-            plan: &self.plan,
+            teller: self.teller(),
             file: &self.setup.file,
-            timeout: self.setup.timeout(call.kind()),
+            timeout: self.setup.pace.timeout(call.kind()),
         };
-        let input = call.document().map_err(|_| verdict.damaged())?;
+        let input = call.document().map_err(|_| self.teller().damaged())?;
         let environment = self.setup.environment();
-        let Environment { variables, mask } = environment.map_err(|e| verdict.no_secret(e))?;
+        let Environment { variables, mask } = environment.map_err(|error| {
+            let what = "cannot be started at the moment";
+            self.teller().no_secret(what, error)
+        })?;
         let arguments = self.setup.arguments.iter().map(String::as_str);
         let arguments: Vec<&str> = arguments.chain([call.kind().name()]).collect();
         let variables: Vec<(&OsStr, OsString)> = variables
@@ -97,7 +133,7 @@ impl Exec {
         let mut say = |line: &str| self.tell(call, line);
         // Only what a bind returns must not be seen in its messages; those of other operations are told as they come.
         let mut printed = Printed {
-            output: Output::default(),
+            output: Output::new(&PROGRAM),
             copy: self.witness.as_ref().map(|_| Vec::new()),
             messages: Messages::new(mask.clone(), call.kind() == Kind::Bind, &mut say),
             progress: &progress,
@@ -135,83 +171,5 @@ impl Exec {
             },
             &mask,
         )
-    }
-
-    /// A line that the program wrote to its standard error, masked.
-    fn tell(&self, call: &Call<'_>, line: &str) {
-        if let Some(witness) = &self.witness {
-            witness.says(line);
-        }
-        log::info("program")
-            .with("operation", call.kind().name())
-            .with("operation_id", call.instance().run.id)
-            .with("instance_id", call.instance().instance_id)
-            .with("binding_id", call.binding_id())
-            .with("message", line)
-            .send();
-    }
-
-    fn fit<T>(&self, answer: Result<T, String>) -> Result<T, Failure> {
-        answer.map_err(|fault| verdict::unfit(&self.plan, &fault))
-    }
-}
-
-struct Printed<'a> {
-    output: Output,
-    /// Of the output, for a witness.
-    copy: Option<Vec<u8>>,
-    messages: Messages<'a>,
-    progress: &'a dyn Fn(&str),
-}
-
-impl Sink for Printed<'_> {
-    fn output(&mut self, bytes: &[u8]) -> ControlFlow<()> {
-        if let Some(copy) = &mut self.copy {
-            copy.extend_from_slice(bytes);
-        }
-        self.output.feed(bytes, self.progress)
-    }
-
-    fn messages(&mut self, bytes: &[u8]) {
-        self.messages.feed(bytes);
-    }
-}
-
-impl Adapter for Exec {
-    fn is_async(&self, kind: Kind) -> bool {
-        self.setup.is_async(kind)
-    }
-
-    fn timeout(&self, kind: Kind) -> Duration {
-        self.setup.timeout(kind)
-    }
-
-    fn concurrency(&self) -> Option<usize> {
-        Some(self.setup.concurrency)
-    }
-
-    fn provision(&self, call: &InstanceCall<'_>) -> Result<Provisioned, Failure> {
-        let done = self.call(&Call::Instance(Kind::Provision, call))?;
-        self.fit(done.into_provisioned())
-    }
-
-    fn update(&self, call: &UpdateCall<'_>) -> Result<Provisioned, Failure> {
-        let done = self.call(&Call::Update(call))?;
-        self.fit(done.into_provisioned())
-    }
-
-    fn deprovision(&self, call: &InstanceCall<'_>) -> Result<(), Failure> {
-        self.call(&Call::Instance(Kind::Deprovision, call))?;
-        Ok(())
-    }
-
-    fn bind(&self, call: &BindingCall<'_>) -> Result<Bound, Failure> {
-        let done = self.call(&Call::Binding(Kind::Bind, call))?;
-        self.fit(done.into_bound())
-    }
-
-    fn unbind(&self, call: &BindingCall<'_>) -> Result<(), Failure> {
-        self.call(&Call::Binding(Kind::Unbind, call))?;
-        Ok(())
     }
 }

@@ -4,6 +4,7 @@ pub mod exec;
 pub(crate) mod load;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod protocol;
 pub(crate) mod run;
 pub mod settings;
 mod shape;

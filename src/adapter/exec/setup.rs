@@ -1,10 +1,10 @@
 //! The settings of a plan: which program, with which environment, and how long it may take. What is wrong with them is
 //! found at the start.
 
-use super::mask::Mask;
+use crate::adapter::protocol::mask::Mask;
+use crate::adapter::protocol::pace::Pace;
 use crate::adapter::settings::Secret;
-use crate::adapter::{Kind, SYNCHRONOUS_TIMEOUT, Settings};
-use crate::catalog::finding::suggestion;
+use crate::adapter::{Kind, Settings};
 use crate::json;
 
 use rustix::fs::{Access, access};
@@ -16,10 +16,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
-/// What an asynchronous operation may take by default, unless the plan says that platforms give up earlier.
-const ASYNCHRONOUS: Duration = Duration::from_secs(60 * 60);
-/// How many programs of one plan run at the same time by default.
-const CONCURRENCY: usize = 4;
 /// Where programs are looked for if the broker has no `PATH` itself.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -30,10 +26,7 @@ pub struct Setup {
     /// That of the catalog file, where programs find what lies beside them.
     pub folder: PathBuf,
     variables: Vec<(String, Variable)>,
-    asynchronous: Vec<Kind>,
-    timeout: Option<Duration>,
-    asynchronous_default: Duration,
-    pub concurrency: usize,
+    pub pace: Pace,
 }
 
 /// The value of a variable.
@@ -55,43 +48,20 @@ impl Setup {
         let folder = path::absolute(folder_of(settings)).ok()?;
         let command = read_command(settings, &folder);
         let variables = read_variables(settings);
-        let asynchronous = read_asynchronous(settings);
-        let timeout = settings.duration("timeout");
-        let concurrency = settings.count("concurrency").unwrap_or(CONCURRENCY);
-        check_timeout(settings, timeout, &asynchronous);
-        let longest_poll = settings.plan().maximum_polling_duration;
+        let pace = Pace::read(settings);
         let (file, arguments) = command?;
         Some(Setup {
             file,
             arguments,
             folder,
             variables,
-            asynchronous,
-            timeout,
-            asynchronous_default: longest_poll.map_or(ASYNCHRONOUS, |seconds| {
-                // Nine tenths of it: the platform should hear the end.
-                ASYNCHRONOUS.min(Duration::from_millis(seconds.saturating_mul(900)))
-            }),
-            concurrency,
+            pace,
         })
-    }
-
-    pub fn is_async(&self, kind: Kind) -> bool {
-        self.asynchronous.contains(&kind)
-    }
-
-    pub fn timeout(&self, kind: Kind) -> Duration {
-        if self.is_async(kind) {
-            self.timeout.unwrap_or(self.asynchronous_default)
-        } else {
-            let longest = SYNCHRONOUS_TIMEOUT;
-            self.timeout.map_or(longest, |timeout| timeout.min(longest))
-        }
     }
 
     /// How long a program may go on after SIGTERM. What is synchronous must be over before the platform gives up.
     pub fn grace(&self, kind: Kind) -> Duration {
-        Duration::from_secs(if self.is_async(kind) { 10 } else { 2 })
+        Duration::from_secs(if self.pace.is_async(kind) { 10 } else { 2 })
     }
 
     /// The environment of the next call. The error names the file that cannot be read.
@@ -101,25 +71,12 @@ impl Setup {
         for (name, variable) in &self.variables {
             let value = match variable {
                 Variable::Inherited(value) => value.clone(),
-                Variable::Secret(secret) => OsString::from_vec(render(secret, &mut mask)?),
+                Variable::Secret(secret) => OsString::from_vec(secret.masked(&mut mask)?),
             };
             variables.push((name.clone(), value));
         }
         Ok(Environment { variables, mask })
     }
-}
-
-/// The value. The mask gets each secret in it, and the whole of what holds one, as a URL with its password.
-fn render(secret: &Secret, mask: &mut Mask) -> Result<Vec<u8>, String> {
-    let mut is_secret = false;
-    let value = secret.bytes(|part| {
-        mask.add(&String::from_utf8_lossy(part));
-        is_secret = true;
-    })?;
-    if is_secret {
-        mask.add(&String::from_utf8_lossy(&value));
-    }
-    Ok(value)
 }
 
 fn folder_of<'s>(settings: &Settings<'s>) -> &'s Path {
@@ -277,50 +234,6 @@ fn read_variables(settings: &Settings<'_>) -> Vec<(String, Variable)> {
         }
     }
     variables
-}
-
-/// `true`, `false` or a list of operations.
-fn read_asynchronous(settings: &Settings<'_>) -> Vec<Kind> {
-    let items = match settings.value("async") {
-        None | Some(Value::Bool(false)) => return Vec::new(),
-        Some(Value::Bool(true)) => return Kind::ALL.to_vec(),
-        Some(Value::Array(items)) => items,
-        Some(other) => {
-            let found = json::kind(other);
-            let text = format!("found {found}, wanted true, false or a list of operations");
-            settings.error("async", text);
-            return Vec::new();
-        }
-    };
-    let mut kinds = Vec::new();
-    for (i, item) in items.iter().enumerate() {
-        let place = format!("async[{i}]");
-        let names = Kind::ALL.map(Kind::name);
-        match Kind::ALL.iter().find(|kind| item == kind.name()) {
-            Some(kind) => kinds.push(*kind),
-            None => {
-                let hint = item.as_str().map(|found| suggestion(found, names));
-                let names = names.join(", ");
-                let hint = hint.unwrap_or_default();
-                settings.error(&place, format!("found {item}, wanted one of {names}{hint}"));
-            }
-        }
-    }
-    kinds
-}
-
-fn check_timeout(settings: &Settings<'_>, timeout: Option<Duration>, asynchronous: &[Kind]) {
-    let Some(timeout) = timeout else { return };
-    let found = humantime::format_duration(timeout);
-    if asynchronous.is_empty() && timeout > SYNCHRONOUS_TIMEOUT {
-        settings.error(
-            "timeout",
-            format!(
-                "found {found}, wanted at most 55s: platforms give up a synchronous request after 60s; for longer work say \
-                 \"async\": true"
-            ),
-        );
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! From what a program did to what the user and the operator are told.
 
-use super::mask::Mask;
-use super::messages::one_line;
 use super::process::{Ended, Stopped};
-use super::protocol::{Answer, Done, Fault, MAX_OUTPUT, NO_RESULT, Refused};
+use crate::adapter::protocol::mask::Mask;
+use crate::adapter::protocol::messages::one_line;
+use crate::adapter::protocol::output::{Answer, Done, Fault, PROGRAM};
+use crate::adapter::protocol::verdict::{LONGEST_PIECE, Teller, word};
 use crate::adapter::{Failure, Kind};
 
 use rustix::io::Errno;
@@ -13,13 +14,11 @@ use std::time::Duration;
 
 /// "Try again later" (sysexits.h).
 const EX_TEMPFAIL: i32 = 75;
-/// Longest piece of a detail that is the program's, in bytes.
-const LONGEST_PIECE: usize = 512;
 
 /// Judges one run. Sentences for the user name the plan, and no path of the broker's machine.
 pub struct Verdict<'a> {
     pub kind: Kind,
-    pub plan: &'a str,
+    pub teller: Teller<'a>,
     pub file: &'a Path,
     pub timeout: Duration,
 }
@@ -34,23 +33,13 @@ pub struct Outcome {
 }
 
 impl Verdict<'_> {
-    pub fn damaged(&self) -> Failure {
-        let what = "cannot be told what to do, since the broker's record is damaged";
-        Failure::failed(sentence(self.plan, what))
-    }
-
-    /// A file of the environment cannot be read: most probably it is being replaced.
-    pub fn no_secret(&self, error: String) -> Failure {
-        Failure::again(sentence(self.plan, "cannot be started at the moment")).with_detail(error)
-    }
-
     pub fn not_started(&self, error: &io::Error) -> Failure {
         let detail = format!("cannot run {}: {error}", self.file.display());
         let what = "cannot be started at the moment";
         let failure = if is_passing(error) {
-            Failure::again(sentence(self.plan, what))
+            Failure::again(self.teller.sentence(what))
         } else {
-            Failure::unavailable(sentence(self.plan, what))
+            Failure::unavailable(self.teller.sentence(what))
         };
         failure.with_detail(detail)
     }
@@ -61,9 +50,7 @@ impl Verdict<'_> {
         let code = outcome.ended.status.and_then(|status| status.code());
         let failure = match (outcome.ended.stopped, outcome.answer) {
             (Some(Stopped::Killed), _) => Failure::failed("The program was killed."),
-            (Some(Stopped::Output), _) => {
-                self.failed(&format!("printed more than {MAX_OUTPUT} bytes"))
-            }
+            (Some(Stopped::Output), _) => self.teller.failed(&PROGRAM.too_much()),
             // Also in the time that it had after SIGTERM: the work is done.
             (None | Some(Stopped::Deadline | Stopped::Cancelled), Some(Answer::Done(done)))
                 if code == Some(0) && outcome.output.is_ok() =>
@@ -73,62 +60,28 @@ impl Verdict<'_> {
             (Some(Stopped::Cancelled), _) => Failure::failed("The operation was cancelled."),
             (Some(Stopped::Deadline), _) => {
                 let limit = humantime::format_duration(self.timeout);
-                self.failed(&format!("did not finish within {limit}"))
+                self.teller
+                    .failed(&format!("did not finish within {limit}"))
             }
-            (None, Some(Answer::Refused(refused))) => self.refused(code, refused, mask),
+            (None, Some(Answer::Refused(refused))) => {
+                let is_again = code == Some(EX_TEMPFAIL);
+                self.teller.refused(self.kind, refused, is_again, mask)
+            }
             (None, _) if code == Some(EX_TEMPFAIL) => {
-                Failure::again(sentence(self.plan, "could not do it now"))
+                Failure::again(self.teller.sentence("could not do it now"))
             }
             (None, _) if code == Some(0) => {
                 let told = outcome.output.err().map(|fault| fault.told);
-                return Err(
-                    unfit(self.plan, &told.unwrap_or_default()).with_detail(mask.apply(&detail))
-                );
+                self.teller.unfit(&told.unwrap_or_default())
             }
             (None, _) => match outcome.ended.status {
                 // `exit status: 3`, `signal: 9 (SIGKILL)`.
-                Some(status) => self.failed(&format!("failed ({status})")),
-                None => self.failed("could not be stopped"),
+                Some(status) => self.teller.failed(&format!("failed ({status})")),
+                None => self.teller.failed("could not be stopped"),
             },
         };
         Err(failure.with_detail(mask.apply(&detail)))
     }
-
-    fn failed(&self, what: &str) -> Failure {
-        Failure::failed(sentence(self.plan, what))
-    }
-
-    /// What the program itself says of its failure.
-    fn refused(&self, code: Option<i32>, refused: Refused, mask: &Mask) -> Failure {
-        let description = mask.apply(&refused.description).into_owned();
-        // A request to remove something cannot be wrong.
-        let is_request = matches!(self.kind, Kind::Provision | Kind::Update | Kind::Bind);
-        let mut failure = match refused.error.as_str() {
-            _ if code == Some(EX_TEMPFAIL) => Failure::again(description),
-            "invalid" if is_request => Failure::invalid(description),
-            "unsupported" if is_request => Failure::unsupported(description),
-            _ => Failure::failed(description),
-        };
-        failure.instance_usable = refused.instance_usable;
-        failure.update_repeatable = refused.update_repeatable;
-        failure
-    }
-}
-
-/// An answer that cannot be used.
-pub fn unfit(plan: &str, fault: &str) -> Failure {
-    Failure::failed(sentence(
-        plan,
-        &format!("did not answer as it should: {fault}"),
-    ))
-    .with_detail(fault)
-}
-
-/// A sentence for the user about the program.
-fn sentence(plan: &str, what: &str) -> String {
-    format!(
-        "The program that fulfils plan {plan:?} {what}. The operator finds more in the log of the service broker."
-    )
 }
 
 /// All that is known, for the operator. Not masked yet.
@@ -142,15 +95,12 @@ fn detail(outcome: &Outcome) -> String {
     }
     if let Err(fault) = &outcome.output
         // Who fails need not print a result.
-        && (succeeded || fault.detail != NO_RESULT)
+        && (succeeded || fault.detail != PROGRAM.no_result())
     {
         pieces.push(fault.detail.clone());
     }
     if let Some(Answer::Refused(refused)) = &outcome.answer {
-        pieces.push(format!(
-            "error {:?}",
-            one_line(&refused.error, LONGEST_PIECE)
-        ));
+        pieces.push(word(refused));
     }
     if let Some(line) = &outcome.last_message {
         pieces.push(format!("last message: {}", one_line(line, LONGEST_PIECE)));

@@ -1,6 +1,7 @@
 //! A string of the settings that may change while the broker runs.
 
 use crate::adapter::Failure;
+use crate::adapter::protocol::mask::Mask;
 use crate::catalog::environment::{Environment, Outside, SecretFile};
 use crate::catalog::expression::{Expression, Token, encode, tokens_of};
 
@@ -53,6 +54,20 @@ impl Secret {
                 String::from_utf8(value).map_err(|_| "a file of it is not UTF-8".to_owned())
             })
             .map_err(unreadable)
+    }
+
+    /// The value now. The mask gets each secret in it, and the whole of what holds one, as a URL with its password. The error
+    /// names the file.
+    pub(in crate::adapter) fn masked(&self, mask: &mut Mask) -> Result<Vec<u8>, String> {
+        let mut is_secret = false;
+        let value = self.bytes(|part| {
+            mask.add(&String::from_utf8_lossy(part));
+            is_secret = true;
+        })?;
+        if is_secret {
+            mask.add(&String::from_utf8_lossy(&value));
+        }
+        Ok(value)
     }
 
     /// The value now. `sees` gets what does not stand in the catalog file, before it is encoded. The error names the file.

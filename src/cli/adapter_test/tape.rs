@@ -1,6 +1,6 @@
 //! What the program that works for a call does.
 
-use crate::adapter::exec::Witness;
+use crate::adapter::protocol::Witness;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

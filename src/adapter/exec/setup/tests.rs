@@ -60,10 +60,10 @@ fn what_is_left_out_has_a_default() {
     assert!(findings.is_empty(), "{findings:?}");
     assert_eq!(setup.file, folder.0.join("./run.sh"));
     assert_eq!(setup.arguments, ["-v"]);
-    assert_eq!(setup.concurrency, 4);
+    assert_eq!(setup.pace.concurrency, 4);
     for kind in Kind::ALL {
-        assert!(!setup.is_async(kind));
-        assert_eq!(setup.timeout(kind), Duration::from_secs(55));
+        assert!(!setup.pace.is_async(kind));
+        assert_eq!(setup.pace.timeout(kind), Duration::from_secs(55));
     }
 }
 
@@ -79,7 +79,7 @@ fn a_synchronous_operation_never_gets_more_than_the_platform_waits() {
             .extend(settings.as_object().unwrap().clone());
         let (setup, findings) = folder.read_with(&whole, plan);
         let setup = setup.unwrap();
-        let seconds = Kind::ALL.map(|kind| setup.timeout(kind).as_secs());
+        let seconds = Kind::ALL.map(|kind| setup.pace.timeout(kind).as_secs());
         (seconds, findings)
     };
     for (settings, plan, wanted) in [

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 fn read_all(chunks: &[&[u8]]) -> (Vec<String>, Option<Answer>, Result<(), Fault>) {
     let told = RefCell::new(Vec::new());
     let progress = |text: &str| told.borrow_mut().push(text.to_owned());
-    let mut output = Output::default();
+    let mut output = Output::new(&PROGRAM);
     for chunk in chunks {
         if output.feed(chunk, &progress).is_break() {
             break;

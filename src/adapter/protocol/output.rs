@@ -1,4 +1,4 @@
-//! What a program prints: JSON objects, each on lines of its own; any number of `{"progress": "…"}` and one result.
+//! What comes back: JSON objects, each on lines of its own; any number of `{"progress": "…"}` and one result.
 
 use super::messages::one_line;
 use crate::adapter::shape;
@@ -10,15 +10,44 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use std::ops::ControlFlow;
 
-/// The most that a program may print.
+/// The most that may come back.
 pub const MAX_OUTPUT: usize = 1024 * 1024;
 /// Longest progress and description, in bytes; a platform shows them in a column of a table.
 const LONGEST_TEXT: usize = 2048;
 
-/// What is wrong with an output that has nothing wrong in it.
-pub const NO_RESULT: &str = "printed no result";
+/// Whose output it is, in words for people.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Voice {
+    /// Who.
+    pub speaker: &'static str,
+    /// What it did with its output.
+    pub spoke: &'static str,
+    /// What its output is called.
+    pub speech: &'static str,
+    /// Where to put what is no JSON.
+    elsewhere: &'static str,
+}
 
-/// The one result of a program.
+/// A program's.
+pub const PROGRAM: Voice = Voice {
+    speaker: "program",
+    spoke: "printed",
+    speech: "output",
+    elsewhere: "; whatever is not JSON belongs on standard error",
+};
+
+impl Voice {
+    /// What is wrong with an output that has nothing wrong in it.
+    pub fn no_result(&self) -> String {
+        format!("{} no result", self.spoke)
+    }
+
+    pub fn too_much(&self) -> String {
+        format!("{} more than {MAX_OUTPUT} bytes", self.spoke)
+    }
+}
+
+/// The one result.
 pub enum Answer {
     Done(Done),
     Refused(Refused),
@@ -84,8 +113,8 @@ impl From<String> for Fault {
 }
 
 /// Reads the output as it comes. The first thing that is wrong counts; the program is left to finish its work.
-#[derive(Default)]
 pub struct Output {
+    voice: &'static Voice,
     /// A line, or the lines of an object that is not closed yet.
     text: Vec<u8>,
     /// How many lines of the output came before.
@@ -99,12 +128,25 @@ pub struct Output {
 }
 
 impl Output {
+    pub fn new(voice: &'static Voice) -> Output {
+        Output {
+            voice,
+            text: Vec::new(),
+            lines_before: 0,
+            counted: 0,
+            brackets: Brackets::default(),
+            size: 0,
+            answer: None,
+            fault: None,
+        }
+    }
+
     /// `Break` when the program has printed more than it may.
     pub fn feed(&mut self, bytes: &[u8], progress: &dyn Fn(&str)) -> ControlFlow<()> {
         self.size += bytes.len();
         if self.size > MAX_OUTPUT {
             self.text = Vec::new();
-            self.fault = Some(format!("printed more than {MAX_OUTPUT} bytes").into());
+            self.fault = Some(self.voice.too_much().into());
             return ControlFlow::Break(());
         }
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -121,7 +163,7 @@ impl Output {
         self.end_text(progress);
         let fault = match (self.fault, &self.answer) {
             (Some(fault), _) => Err(fault),
-            (None, None) => Err(NO_RESULT.to_owned().into()),
+            (None, None) => Err(self.voice.no_result().into()),
             (None, Some(_)) => Ok(()),
         };
         (self.answer, fault)
@@ -146,9 +188,14 @@ impl Output {
         if text.trim_ascii().is_empty() {
             return;
         }
+        let Voice {
+            speech, elsewhere, ..
+        } = self.voice;
         let place = match self.lines_before {
-            last if last > first => format!("the object in lines {first} to {last} of its output"),
-            _ => format!("line {first} of its output"),
+            last if last > first => {
+                format!("the object in lines {first} to {last} of its {speech}")
+            }
+            _ => format!("line {first} of its {speech}"),
         };
         let fault = match read(&text) {
             Ok(Line::Progress(text)) => return progress(&one_line(&text, LONGEST_TEXT)),
@@ -157,8 +204,7 @@ impl Output {
             Err(Wrong::Json { line, column }) => {
                 let line = first + line - 1;
                 let text = format!(
-                    "line {line} of its output is not JSON from column {column} on; whatever is not JSON belongs on \
-                     standard error"
+                    "line {line} of its {speech} is not JSON from column {column} on{elsewhere}"
                 );
                 self.fault.get_or_insert(text.into());
                 return;
