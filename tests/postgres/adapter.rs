@@ -304,7 +304,10 @@ fn a_plan_limits_and_an_update_moves_between_limits() {
             json!({ "connections": 1, "statement_timeout": "100ms" }),
         ),
         ("large", json!({ "extensions": ["pgcrypto", "uuid-ossp"] })),
-        ("broken", json!({ "extensions": ["no_such_extension"] })),
+        (
+            "broken",
+            json!({ "extensions": ["no_such_extension"], "retain": "1d" }),
+        ),
     ];
     let broker = broker(&server, &plans);
     broker.put(&instance("i"), &request("small")).expect(201);

@@ -37,6 +37,8 @@ struct Work<'a> {
     config: Config,
     session: Session<'a>,
     database: String,
+    /// Whether its provision came to an end. What never did holds nothing that somebody would miss.
+    is_made: bool,
 }
 
 impl Postgres {
@@ -46,8 +48,9 @@ impl Postgres {
 
     fn work<'a>(&'a self, call: &'a InstanceCall<'_>) -> Result<Work<'a>, Failure> {
         let setup = &self.0;
-        let database = known(call.state, "database")?
-            .unwrap_or_else(|| names::database(&setup.prefix, call.instance_id));
+        let made = known(call.state, "database")?;
+        let is_made = made.is_some();
+        let database = made.unwrap_or_else(|| names::database(&setup.prefix, call.instance_id));
         let config = setup.config()?;
         let mut session = Session::open(config.clone(), &call.run)?;
         session.lock(&database)?;
@@ -57,6 +60,7 @@ impl Postgres {
             config,
             session,
             database,
+            is_made,
         })
     }
 
@@ -259,7 +263,7 @@ impl Work<'_> {
         self.session.run(&[format!(
             "ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false"
         )])?;
-        match self.setup.retain {
+        match self.setup.retain.filter(|_| self.is_made) {
             None => {
                 let database = self.database.clone();
                 drop_database(&mut self.session, &database)?;
