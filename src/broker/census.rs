@@ -5,18 +5,15 @@
 //! the time at most. Whoever asks meanwhile gets the numbers of before.
 
 use super::state::State;
+use super::state::walk::Member;
 use crate::log;
-use crate::store;
+use crate::store::{self, Record};
 
-use serde::Deserialize;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How many records are read at once.
-const STEP: usize = 32;
 /// How long to wait for the numbers. A small state is counted by then.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// The share of the time in which it is counted: one in so many.
@@ -45,22 +42,11 @@ struct Latest {
     again: Option<Instant>,
 }
 
-/// As much of a record as is looked at. What is left of one that was deleted has no plan.
-#[derive(Deserialize)]
-struct Member<'a> {
-    #[serde(borrow)]
-    service_id: Cow<'a, str>,
-    #[serde(borrow)]
-    plan_id: Cow<'a, str>,
-}
-
 impl Census {
     fn latest(&self) -> MutexGuard<'_, Latest> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Census {
     /// The numbers, as new as they can be had soon. `None` if it was never counted to the end. `stop` says whether to give
     /// up, as when the broker is being stopped.
     pub fn numbers(
@@ -106,29 +92,18 @@ impl Census {
 fn count_all(state: &State, stop: impl Fn() -> bool) -> Result<Option<Numbers>, store::Error> {
     let at = SystemTime::now();
     let mut plans: BTreeMap<(String, String), [u64; 2]> = BTreeMap::new();
-    let mut count = |body: &[u8], which: usize| {
-        // What cannot be read is told when somebody asks for it.
-        if let Ok(member) = serde_json::from_slice::<Member<'_>>(body) {
+    let mut count = |record: &Record, which: usize| {
+        if let Some(member) = Member::read(record) {
             let ids = (member.service_id.into(), member.plan_id.into());
             plans.entry(ids).or_default()[which] += 1;
         }
     };
-    let mut after = String::new();
-    loop {
-        let step = state.instances(&after, STEP)?;
-        let Some((last, _)) = step.last() else {
-            break;
-        };
-        after.clone_from(last);
-        for (id, record) in &step {
-            if stop() {
-                return Ok(None);
-            }
-            count(&record.body, 0);
-            for (_, binding) in state.bindings(id)? {
-                count(&binding.body, 1);
-            }
+    let whole = state.walk(stop, |id, record| {
+        count(record, 0);
+        for (_, binding) in state.bindings(id)? {
+            count(&binding, 1);
         }
-    }
-    Ok(Some(Numbers { plans, at }))
+        Ok(())
+    })?;
+    Ok(whole.then_some(Numbers { plans, at }))
 }

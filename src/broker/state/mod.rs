@@ -3,6 +3,7 @@
 mod found;
 pub mod missing;
 mod tombstones;
+pub mod walk;
 
 use super::protocol::binding::record::Binding;
 use super::protocol::error::Error;
