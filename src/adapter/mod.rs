@@ -304,3 +304,12 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// What an adapter returned as `state` of an instance or a binding (`of`). Going on without it would lose what it leads to.
+fn read_state(state: Object<'_>, of: &str) -> Result<Map<String, Value>, Failure> {
+    state.read().map_err(|_| {
+        Failure::failed(format!(
+            "the record of the {of} is damaged: its state cannot be read"
+        ))
+    })
+}

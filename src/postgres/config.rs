@@ -58,6 +58,26 @@ pub enum TlsMode {
     VerifyFull,
 }
 
+impl TlsMode {
+    const ALL: [TlsMode; 5] = [
+        TlsMode::Disable,
+        TlsMode::Prefer,
+        TlsMode::Require,
+        TlsMode::VerifyCa,
+        TlsMode::VerifyFull,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            TlsMode::Disable => "disable",
+            TlsMode::Prefer => "prefer",
+            TlsMode::Require => "require",
+            TlsMode::VerifyCa => "verify-ca",
+            TlsMode::VerifyFull => "verify-full",
+        }
+    }
+}
+
 /// `sslrootcert`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Roots {
@@ -242,15 +262,14 @@ impl Settings {
             .ok_or("the user name is missing, as in postgres://USER:PASSWORD@HOST/DATABASE")?;
         let hosts = self.hosts()?;
         let tls = match self.take("sslmode").as_deref() {
-            None | Some("prefer" | "allow") => TlsMode::Prefer,
-            Some("disable") => TlsMode::Disable,
-            Some("require") => TlsMode::Require,
-            Some("verify-ca") => TlsMode::VerifyCa,
-            Some("verify-full") => TlsMode::VerifyFull,
-            Some(other) => {
-                return Err(format!(
-                    "sslmode: found {other:?}, wanted disable, prefer, require, verify-ca or verify-full"
-                ));
+            None | Some("allow") => TlsMode::Prefer,
+            Some(found) => {
+                let mut modes = TlsMode::ALL.into_iter();
+                modes.find(|mode| mode.name() == found).ok_or_else(|| {
+                    format!(
+                        "sslmode: found {found:?}, wanted disable, prefer, require, verify-ca or verify-full"
+                    )
+                })?
             }
         };
         let root_certificates = self.take("sslrootcert").map(|path| match path.as_str() {

@@ -1,6 +1,6 @@
 //! What an application gets to use its database.
 
-use super::setup::{Setup, mode_name};
+use super::setup::Setup;
 use crate::adapter::{Bound, Failure};
 use crate::postgres::Config;
 use crate::postgres::config::{Host, Roots};
@@ -28,7 +28,7 @@ pub fn of(setup: &Setup, config: &Config, login: &Login<'_>) -> Result<Bound, Fa
         .map(|(host, port)| written(host, *port))
         .collect();
     let hosts = hosts.join(",");
-    let sslmode = setup.sslmode.as_deref().unwrap_or(mode_name(config.tls));
+    let sslmode = setup.sslmode.as_deref().unwrap_or(config.tls.name());
     // With several servers, the one that can be written to.
     let (primary, jdbc_primary) = if places.len() > 1 {
         (

@@ -14,6 +14,7 @@ mod setup;
 use super::template::Random;
 use super::{
     Adapter, BindingCall, Bound, Failure, InstanceCall, Provisioned, Run, Settings, UpdateCall,
+    read_state,
 };
 use crate::json::Object;
 use crate::log;
@@ -48,7 +49,7 @@ impl Postgres {
 
     fn work<'a>(&'a self, call: &'a InstanceCall<'_>) -> Result<Work<'a>, Failure> {
         let setup = &self.0;
-        let made = known(call.state, "database")?;
+        let made = known(call.state, "instance", "database")?;
         let is_made = made.is_some();
         let database = made.unwrap_or_else(|| names::database(&setup.prefix, call.instance_id));
         let config = setup.config()?;
@@ -65,7 +66,7 @@ impl Postgres {
     }
 
     fn user(&self, call: &BindingCall<'_>) -> Result<String, Failure> {
-        Ok(known(call.state, "user")?.unwrap_or_else(|| {
+        Ok(known(call.state, "binding", "user")?.unwrap_or_else(|| {
             names::user(&self.0.prefix, call.instance.instance_id, call.binding_id)
         }))
     }
@@ -361,10 +362,8 @@ fn state(key: &str, value: &str) -> Map<String, Value> {
     Map::from_iter([(key.to_owned(), value.into())])
 }
 
-/// A name that was kept when the thing was made: the prefix may be another one since.
-fn known(state: Object<'_>, key: &str) -> Result<Option<String>, Failure> {
-    let state = state.read().map_err(|_| {
-        Failure::failed("the record of the instance is damaged: its state cannot be read")
-    })?;
+/// A name that was kept in the state of an instance or a binding (`of`): the prefix may be another one since.
+fn known(state: Object<'_>, of: &str, key: &str) -> Result<Option<String>, Failure> {
+    let state = read_state(state, of)?;
     Ok(state.get(key).and_then(Value::as_str).map(str::to_owned))
 }

@@ -5,7 +5,7 @@ use crate::adapter::settings::Secret;
 use crate::adapter::{Failure, Settings};
 use crate::json;
 use crate::postgres::Config;
-use crate::postgres::config::{Host, TlsMode};
+use crate::postgres::config::Host;
 use crate::vcap;
 
 use serde_json::Value;
@@ -234,15 +234,4 @@ fn read_extensions(settings: &Settings<'_>) -> Vec<String> {
         }
     }
     names
-}
-
-/// As clients of PostgreSQL write it.
-pub fn mode_name(mode: TlsMode) -> &'static str {
-    match mode {
-        TlsMode::Disable => "disable",
-        TlsMode::Prefer => "prefer",
-        TlsMode::Require => "require",
-        TlsMode::VerifyCa => "verify-ca",
-        TlsMode::VerifyFull => "verify-full",
-    }
 }

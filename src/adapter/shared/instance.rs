@@ -2,7 +2,7 @@
 
 use crate::adapter::shape;
 use crate::adapter::template::{Members, Parser, Random, Scope, Template, Values, render_object};
-use crate::adapter::{Failure, InstanceCall, Provisioned, Settings};
+use crate::adapter::{Failure, InstanceCall, Provisioned, Settings, read_state};
 
 use serde_json::{Map, Value};
 
@@ -57,9 +57,7 @@ impl Instance {
             return Ok(Drawn::default());
         }
         // Going on without the state would change passwords that are in use.
-        let mut state = call.state.read().map_err(|_| {
-            Failure::failed("the record of the instance is damaged: its state cannot be read")
-        })?;
+        let mut state = read_state(call.state, "instance")?;
         let mut kept = match state.remove("random") {
             Some(Value::Object(kept)) => kept,
             _ => Map::new(),

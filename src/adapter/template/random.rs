@@ -50,7 +50,7 @@ impl Random {
     pub fn take_or_draw(&self, kept: Option<&Map<String, Value>>) -> Result<String, Failure> {
         match kept.and_then(|kept| kept.get(&self.key)?.as_str()) {
             Some(value) => Ok(value.to_owned()),
-            None => draw(self.length),
+            None => Random::draw(self.length),
         }
     }
 
@@ -61,26 +61,22 @@ impl Random {
 
     /// `length` letters and digits, each equally likely.
     pub fn draw(length: usize) -> Result<String, Failure> {
-        draw(length)
+        // Bytes from the last, incomplete round of the alphabet would favour its beginning.
+        const FAIR: u8 = (256 / ALPHABET.len() * ALPHABET.len()) as u8;
+        let (mut drawn, mut bytes) = (String::with_capacity(length), [0; 64]);
+        while drawn.len() < length {
+            crate::random::fill(&mut bytes).map_err(|error| {
+                Failure::unavailable("no random values can be drawn now")
+                    .with_detail(format!("the system's random generator: {error}"))
+            })?;
+            let fair = bytes.iter().filter(|byte| **byte < FAIR);
+            let letters = fair.filter_map(|byte| ALPHABET.get(usize::from(*byte) % ALPHABET.len()));
+            drawn.extend(
+                letters
+                    .take(length - drawn.len())
+                    .map(|letter| char::from(*letter)),
+            );
+        }
+        Ok(drawn)
     }
-}
-
-fn draw(length: usize) -> Result<String, Failure> {
-    // Bytes from the last, incomplete round of the alphabet would favour its beginning.
-    const FAIR: u8 = (256 / ALPHABET.len() * ALPHABET.len()) as u8;
-    let (mut drawn, mut bytes) = (String::with_capacity(length), [0; 64]);
-    while drawn.len() < length {
-        crate::random::fill(&mut bytes).map_err(|error| {
-            Failure::unavailable("no random values can be drawn now")
-                .with_detail(format!("the system's random generator: {error}"))
-        })?;
-        let fair = bytes.iter().filter(|byte| **byte < FAIR);
-        let letters = fair.filter_map(|byte| ALPHABET.get(usize::from(*byte) % ALPHABET.len()));
-        drawn.extend(
-            letters
-                .take(length - drawn.len())
-                .map(|letter| char::from(*letter)),
-        );
-    }
-    Ok(drawn)
 }
