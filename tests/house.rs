@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of `src`, the lowest floor first. A room knows only rooms of lower floors.
 const HOUSE: &[&[&str]] = &[
-    &["current", "json", "memory", "metrics", "random", "vcap"],
+    &[
+        "current", "features", "json", "memory", "metrics", "random", "vcap",
+    ],
     &["links", "log"],
     &["postgres"],
     &["catalog", "store"],

@@ -2,6 +2,7 @@
 
 use crate::catalog::finding::suggestion;
 use crate::config::VARIABLES;
+use crate::features;
 
 use std::fmt::Write as _;
 
@@ -164,13 +165,7 @@ pub fn hint(arguments: &[&str]) -> String {
 
 /// `0.1.0 (features: postgres, schemas, tls)`.
 pub fn version() -> String {
-    let all = [
-        ("postgres", cfg!(feature = "postgres")),
-        ("schemas", cfg!(feature = "schemas")),
-        ("tls", cfg!(feature = "tls")),
-    ];
-    let built = all.iter().filter(|(_, is_built)| *is_built);
-    let names: Vec<&str> = built.map(|(name, _)| *name).collect();
+    let names = features::built_in();
     let features = match names[..] {
         [] => "no features".to_owned(),
         _ => format!("features: {}", names.join(", ")),

@@ -3,6 +3,7 @@
 use super::{Access, Dispatcher, Note, method_not_allowed};
 use crate::broker::Broker;
 use crate::broker::error::Error;
+use crate::features;
 use crate::http::counts::{self, METRICS};
 use crate::http::page::{self, DASHBOARD, Page, Viewer};
 use crate::http::reply::{Body, Reply};
@@ -102,19 +103,10 @@ impl Dispatcher {
 /// All metrics of the program.
 fn metrics(broker: &Broker) -> Text {
     let mut text = Text::default();
-    let features = [
-        ("schemas", cfg!(feature = "schemas")),
-        ("tls", cfg!(feature = "tls")),
-        ("postgres", cfg!(feature = "postgres")),
-    ];
-    let features = features.into_iter().filter(|(_, built)| *built);
-    let features: Vec<&str> = features.map(|(name, _)| name).collect();
+    let features = features::built_in().join(",");
     let version = env!("CARGO_PKG_VERSION");
     text.gauge("brokerlet_build_info", "The version that runs; always 1.")
-        .sample(
-            &[("version", version), ("features", &features.join(","))],
-            1,
-        );
+        .sample(&[("version", version), ("features", &features)], 1);
     counts::write(&mut text);
     broker.write_metrics(&mut text);
     counted::write(&mut text);
