@@ -2,11 +2,10 @@
 //! specification.
 
 mod look;
+mod note;
 
 use super::auth::{Authentication, Credentials};
-use super::counts::{self, METRICS};
-use super::page::{DASHBOARD, INSTANCE, INSTANCES, OVERVIEW, Page, Viewer};
-use super::recent::{self, Recent};
+use super::page::{DASHBOARD, Page, Viewer};
 use super::reply::{Body, Reply};
 use super::request::{AUTHORIZATION, Request};
 use super::route::{Route, nothing_at};
@@ -14,21 +13,18 @@ use super::target::{BasePath, HEALTH, Probe, Query, READINESS, check_id, segment
 use super::{identity, version};
 use crate::adapter::{Identity, Origin};
 use crate::broker::error::Error;
-use crate::broker::{Broker, Caller, Names};
+use crate::broker::{Broker, Caller};
 use crate::current::Current;
 use crate::links::Links;
 use crate::log;
+use note::Note;
 
-use std::cell::OnceCell;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Largest request body, in bytes, unless another limit is set.
 pub const MAX_BODY: u64 = 1024 * 1024;
-
-/// Longest path in the log, in bytes.
-const MAX_PATH: usize = 256;
 
 /// Answers requests. Shared by all workers.
 pub struct Dispatcher {
@@ -48,21 +44,6 @@ enum Access {
     Api,
     /// What operators look at. `open`: whoever can connect may.
     Admin { open: bool },
-}
-
-/// What the log says of a request, besides its answer. Nothing in it is secret.
-#[derive(Debug, Default)]
-struct Note<'a> {
-    /// The template, not the path itself.
-    route: &'static str,
-    request_id: Option<&'a str>,
-    user: Option<String>,
-    instance_id: Option<String>,
-    binding_id: Option<String>,
-    /// The names of the service offering and the plan.
-    names: OnceCell<Arc<Names>>,
-    /// The path as it came, without its query. Only if there is no endpoint at it.
-    path: Option<&'a str>,
 }
 
 impl Dispatcher {
@@ -155,26 +136,7 @@ impl Dispatcher {
         let mut reply = self
             .answer(request, authentication, &mut note)
             .unwrap_or_else(Reply::from);
-        let took = began.elapsed();
-        counts::REQUESTS.add(request.method, note.route, reply.status, took);
-        if !matches!(
-            note.route,
-            HEALTH | READINESS | METRICS | OVERVIEW | INSTANCES | INSTANCE
-        ) {
-            let recent = || Recent {
-                at: SystemTime::now(),
-                method: method_for_log(request.method),
-                route: note.route,
-                instance_id: note.instance_id.clone(),
-                status: reply.status,
-                reason: reply.reason.as_deref().map(str::to_owned),
-                took,
-            };
-            if reply.status >= 400 {
-                recent::FAILURES.add(recent);
-            }
-            recent::REQUESTS.add(recent);
-        }
+        note.keep(request.method, &reply, began.elapsed());
         if reply.header("Content-Type").is_none() {
             reply = reply.with_header("Content-Type", "application/json");
         }
@@ -182,29 +144,7 @@ impl Dispatcher {
         if let Some(echo) = echo {
             reply = reply.with_header(identity::REQUEST, echo.to_owned());
         }
-        let line = match reply.status {
-            // No line: platforms ask every few seconds.
-            200 if matches!(note.route, HEALTH | READINESS | METRICS) => {
-                return (reply, log::none());
-            }
-            500.. => log::error("request"),
-            _ => log::info("request"),
-        };
-        let names = note.names.get();
-        let line = line
-            .with("method", method_for_log(request.method))
-            .with("route", note.route)
-            .with("path", note.path.map(shortened))
-            .with("status", reply.status)
-            .with("outcome", &*reply.outcome)
-            .with("reason", reply.reason.as_deref())
-            .with("request_id", note.request_id)
-            .with("user", note.user.as_ref())
-            .with("instance_id", note.instance_id.as_ref())
-            .with("binding_id", note.binding_id.as_ref())
-            .with("service", names.map(|names| &names.service))
-            .with("plan", names.map(|names| &names.plan))
-            .with("detail", reply.detail.as_ref());
+        let line = note.line(request.method, &reply);
         (reply, line)
     }
 
@@ -414,16 +354,4 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .map(|age| SystemTime::UNIX_EPOCH + Duration::from_secs(age.as_secs()))
         .unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-/// Clients choose their paths: a log line that repeats one stays short.
-fn shortened(path: &str) -> &str {
-    &path[..path.floor_char_boundary(MAX_PATH)]
-}
-
-/// Clients choose their methods: unknown ones do not reach the log.
-fn method_for_log(method: &str) -> &'static str {
-    const METHODS: [&str; 7] = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "POST", "OPTIONS"];
-    let known = METHODS.into_iter().find(|known| *known == method);
-    known.unwrap_or("other")
 }
