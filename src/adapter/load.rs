@@ -1,6 +1,6 @@
 //! Reads a catalog file, and everything that hangs on it.
 
-use super::settings::{Fulfilment, Kinds};
+use super::kinds::{Fulfilment, Kinds};
 use crate::catalog::Catalog;
 use crate::catalog::environment::Environment;
 use crate::catalog::file::{self, Loaded};

@@ -1,6 +1,7 @@
 //! How a plan is fulfilled: the [`Adapter`] trait, and the kinds of adapter that a catalog file can name.
 
 pub mod exec;
+pub mod kinds;
 pub(crate) mod load;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -13,8 +14,9 @@ pub mod template;
 
 use crate::catalog::{Plan, Service};
 use crate::json::Object;
+pub use kinds::Kinds;
 pub use run::{Cancel, Kind, OnCancel, Reason, Run};
-pub use settings::{Kinds, Secret, Settings};
+pub use settings::{Secret, Settings};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -6,7 +6,7 @@ use super::protocol::caller::Names;
 use super::protocol::error::Error;
 use super::protocol::named;
 use super::protocol::subject::Subject;
-use crate::adapter::settings::Fulfilment;
+use crate::adapter::kinds::Fulfilment;
 #[cfg(feature = "schemas")]
 use crate::catalog::schema::Validator;
 use crate::catalog::{Catalog, Plan, SchemaUse, Service, Unknown};

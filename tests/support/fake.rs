@@ -8,7 +8,7 @@ mod shelf;
 pub use api::{Answered, Api};
 pub use shelf::Shelf;
 
-use brokerlet::adapter::settings::Fulfilment;
+use brokerlet::adapter::kinds::Fulfilment;
 use brokerlet::adapter::{
     Adapter, BindingCall, Bound, Failure, InstanceCall, Kind, Provisioned, Run, UpdateCall,
 };

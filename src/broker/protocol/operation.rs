@@ -4,7 +4,7 @@ use super::caller::Caller;
 use super::error::Error;
 use super::named;
 pub use crate::adapter::Kind;
-use crate::adapter::settings::Fulfilment;
+use crate::adapter::kinds::Fulfilment;
 use crate::adapter::{Identity, Origin, SYNCHRONOUS_TIMEOUT};
 use crate::random;
 use crate::store::Key;

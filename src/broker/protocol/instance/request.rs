@@ -2,7 +2,7 @@
 
 use super::record::{Instance, PendingUpdate, merged};
 use crate::adapter::Origin;
-use crate::adapter::settings::Fulfilment;
+use crate::adapter::kinds::Fulfilment;
 use crate::broker::protocol::body::{self, Field};
 use crate::broker::protocol::error::Error;
 use crate::broker::protocol::operation::{Operation, Stamp};
