@@ -6,9 +6,10 @@
 
 use super::pieces;
 
+use brokerlet::adapter::protocol::line::{Answer, Done, Fault};
 use brokerlet::adapter::protocol::mask::Mask;
 use brokerlet::adapter::protocol::messages::Messages;
-use brokerlet::adapter::protocol::output::{Answer, Fault, MAX_OUTPUT, Output, PROGRAM};
+use brokerlet::adapter::protocol::output::{MAX_OUTPUT, Output, PROGRAM};
 use brokerlet::json::MAX_DEPTH;
 use serde_json::Value;
 use std::cell::RefCell;
@@ -87,7 +88,7 @@ fn read(pieces: &[&[u8]]) -> Reading {
 }
 
 /// Whatever a result holds, an operation can take it or say what is wrong with it.
-fn used(done: brokerlet::adapter::protocol::output::Done) {
+fn used(done: Done) {
     let has_state = done.state.is_some();
     let (credentials, bound) = (done.credentials.clone(), done.into_bound());
     match bound {

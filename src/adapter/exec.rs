@@ -7,8 +7,9 @@ mod setup;
 mod verdict;
 
 use super::protocol::document::Call;
+use super::protocol::line::{Answer, Done};
 use super::protocol::messages::Messages;
-use super::protocol::output::{Answer, Done, Output, PROGRAM};
+use super::protocol::output::{Output, PROGRAM};
 use super::protocol::pace::Pace;
 use super::protocol::verdict::Teller;
 use super::protocol::{Speaker, Witness};

@@ -1,9 +1,10 @@
 //! From what a program did to what the user and the operator are told.
 
 use super::process::{Ended, Stopped};
+use crate::adapter::protocol::line::{Answer, Done, Fault};
 use crate::adapter::protocol::mask::Mask;
 use crate::adapter::protocol::messages::one_line;
-use crate::adapter::protocol::output::{Answer, Done, Fault, PROGRAM};
+use crate::adapter::protocol::output::PROGRAM;
 use crate::adapter::protocol::verdict::{LONGEST_PIECE, Teller, word};
 use crate::adapter::{Failure, Kind};
 

@@ -4,6 +4,7 @@
 //! docs/exec.md has both. How they get there is the business of `exec` and `http`.
 
 pub mod document;
+pub mod line;
 pub mod mask;
 pub mod messages;
 pub mod output;
@@ -12,7 +13,7 @@ pub mod verdict;
 
 use super::{Adapter, BindingCall, Bound, Failure, InstanceCall, Kind, Provisioned, UpdateCall};
 use document::Call;
-use output::Done;
+use line::Done;
 use pace::Pace;
 use verdict::Teller;
 

@@ -1,8 +1,9 @@
 //! What users and operators are told of those who fulfil plans.
 
+use super::line::Refused;
 use super::mask::Mask;
 use super::messages::one_line;
-use super::output::{Refused, Voice};
+use super::output::Voice;
 use crate::adapter::{Failure, Kind};
 
 /// Longest piece of a detail that is not the broker's own, in bytes.

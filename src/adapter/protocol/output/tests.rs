@@ -1,6 +1,7 @@
 use super::*;
+use crate::adapter::protocol::line::Done;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use std::cell::RefCell;
 
 /// What the output of a program comes to: its progress, whether it has a result, and what is wrong.
