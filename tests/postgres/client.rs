@@ -4,7 +4,7 @@ use super::Server;
 use super::support::servers::ADMIN_PASSWORD;
 
 use brokerlet::postgres::{Config, Connection, Error, Kind, Pool, Statement, Value};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -24,11 +24,16 @@ fn ask(url: &str, sql: &str) -> Result<String, Error> {
     Ok(done[0].rows[0].text(0)?.to_owned())
 }
 
-/// A server with TLS, for `localhost`, whose authority is in `ca.pem` of its folder.
-fn with_tls() -> Option<Server> {
+/// A server with TLS, for `localhost`, whose authority is in `ca.pem` of its folder. `visitor.pem` is a certificate for a user
+/// `visitor`.
+pub fn with_tls() -> Option<Server> {
     Server::start_with(|folder| {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // OpenSSL takes a certificate for self-signed if it has the name of its authority.
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "authority");
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -36,9 +41,22 @@ fn with_tls() -> Option<Server> {
         write(&folder.join("ca.pem"), &authority.pem(), 0o644);
         write(&folder.join("cert.pem"), &certificate.pem(), 0o644);
         write(&folder.join("key.pem"), &key.serialize_pem(), 0o600);
+        let visitor = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "visitor");
+        let certificate = params.signed_by(&visitor, &authority).unwrap();
+        write(&folder.join("visitor.pem"), &certificate.pem(), 0o644);
+        write(
+            &folder.join("visitor-key.pem"),
+            &visitor.serialize_pem(),
+            0o600,
+        );
         let path = |name: &str| folder.join(name).display().to_string();
         vec![
             "ssl=on".to_owned(),
+            format!("ssl_ca_file={}", path("ca.pem")),
             format!("ssl_cert_file={}", path("cert.pem")),
             format!("ssl_key_file={}", path("key.pem")),
         ]
@@ -147,6 +165,55 @@ fn logins_by_scram_and_md5_and_without_a_password() {
         let error = ask(&url(login, "sslmode=require"), "SELECT 'x'").unwrap_err();
         assert_eq!(error.kind, Kind::Connect, "{error}");
         assert!(!error.message.contains("wrong"), "{error}");
+    }
+}
+
+#[test]
+fn a_certificate_is_a_login_and_so_is_none() {
+    let Some(server) = with_tls() else {
+        return;
+    };
+    server.psql("CREATE ROLE visitor LOGIN");
+    let rules = "hostssl all visitor 127.0.0.1/32 cert\nhost all all all scram-sha-256\n";
+    fs::write(server.folder().join("data/pg_hba.conf"), rules).unwrap();
+    server.psql("SELECT pg_reload_conf()");
+    let path = |name: &str| server.folder().join(name).display().to_string();
+    let url = |query: &str| {
+        let port = server.port;
+        format!("postgres://visitor@127.0.0.1:{port}/postgres?sslmode=require{query}")
+    };
+    let (certificate, key) = (path("visitor.pem"), path("visitor-key.pem"));
+    let shown = format!("&sslcert={certificate}&sslkey={key}");
+    let user = ask(&url(&shown), "SELECT current_user::TEXT").unwrap();
+    assert_eq!(user, "visitor");
+    let error = ask(&url(""), "SELECT 'x'").unwrap_err();
+    assert_eq!(error.kind, Kind::Connect, "{error}");
+    // What it names has to be there.
+    let config = Config::parse(&url(&format!("&sslcert={certificate}&sslkey=/no/such"))).unwrap();
+    let error = Pool::new(config, 1).err().unwrap();
+    assert!(error.contains("/no/such"), "{error}");
+}
+
+#[test]
+fn a_socket_of_the_machine_leads_to_the_server() {
+    let here = |folder: &Path| vec![format!("unix_socket_directories={}", folder.display())];
+    let Some(server) = Server::start_with(here) else {
+        return;
+    };
+    let folder = server.folder().display().to_string();
+    for url in [
+        format!(
+            "postgres://admin:{ADMIN_PASSWORD}@{}:{}/postgres",
+            folder.replace('/', "%2F"),
+            server.port
+        ),
+        format!(
+            "host={folder} port={} user=admin password={ADMIN_PASSWORD} dbname=postgres",
+            server.port
+        ),
+    ] {
+        let from = "SELECT coalesce(client_addr::TEXT, 'a socket') FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        assert_eq!(ask(&url, from).unwrap(), "a socket");
     }
 }
 
