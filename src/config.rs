@@ -11,7 +11,7 @@ pub use seal::keys as seal_keys;
 pub use store::{StoreConfig, state};
 pub use variables::{VARIABLES, Variable};
 
-use crate::adapter::settings::parse_duration;
+use crate::duration;
 use crate::http::auth::Credentials;
 use crate::http::gate::limits::Limits;
 use crate::http::gate::tls;
@@ -127,7 +127,7 @@ impl Config {
             "a duration such as 1m or 30s, or 0 for never",
             |text| match text {
                 "0" => Some(None),
-                _ => parse_duration(text).map(Some),
+                _ => duration::parse(text).map(Some),
             },
         );
         let workers = reader.parsed("BROKER_WORKERS", 16, "a number from 1 to 1024", |text| {

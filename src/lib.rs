@@ -13,6 +13,7 @@ pub mod catalog;
 mod cli;
 pub mod config;
 mod current;
+mod duration;
 mod features;
 pub mod http;
 pub mod json;

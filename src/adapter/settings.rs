@@ -6,7 +6,7 @@ use crate::catalog::environment::Environment;
 use crate::catalog::expression::{Expression, unencoded};
 use crate::catalog::finding::{Findings, suggestion};
 use crate::catalog::{Plan, Service};
-use crate::json;
+use crate::{duration, json};
 pub use secret::Secret;
 pub(super) use secret::unreadable;
 
@@ -162,7 +162,7 @@ impl<'a> Settings<'a> {
     /// A duration such as `"30d"`, `"10m"` or `"1h 30m"`; never zero.
     pub fn duration(&self, key: &'static str) -> Option<Duration> {
         let text = self.string(key)?;
-        let duration = parse_duration(&text);
+        let duration = duration::parse(&text);
         if duration.is_none() {
             let found = self.literal(key).unwrap_or_default();
             self.error(
@@ -232,17 +232,6 @@ impl<'a> Settings<'a> {
         }
         typed
     }
-}
-
-/// `None` also for what no calendar needs: humantime 2.4 panics on some sums of about `u64::MAX` seconds, which takes
-/// more than ten digits.
-pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
-    if text.bytes().filter(u8::is_ascii_digit).count() > 10 {
-        return None;
-    }
-    humantime::parse_duration(text)
-        .ok()
-        .filter(|duration| !duration.is_zero())
 }
 
 impl Drop for Settings<'_> {

@@ -115,7 +115,7 @@ pub fn plans<'a>(plans: &'a Plans, numbers: Option<&Numbers>) -> Vec<PlanView<'a
     all.map(|(service, plan)| PlanView {
         service: &service.name,
         plan: &plan.name,
-        retired: plan.retired,
+        retired: plan.rules.retired,
         numbers: numbers.map(|numbers| {
             let ids = (service.id.clone(), plan.id.clone());
             numbers.plans.get(&ids).copied().unwrap_or_default()

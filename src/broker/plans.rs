@@ -114,7 +114,7 @@ impl Plans {
     /// The plan of a pair of ids that something new is to be made of, or 400. spec: Provisioning, Body.
     pub fn find_offered(&self, service_id: &str, plan_id: &str) -> Result<Offer<'_>, Error> {
         let offer = self.find(service_id, plan_id)?;
-        match offer.plan.retired {
+        match offer.plan.rules.retired {
             false => Ok(offer),
             true => Err(Error::bad_request(format!(
                 "plan_id: plan {:?} is retired: its service instances go on, but there are no new ones of it.",

@@ -2,6 +2,7 @@
 
 mod duplicates;
 mod mistakes;
+mod rules;
 
 use super::environment::Environment;
 use super::expression::{Expression, unencoded};
@@ -9,6 +10,7 @@ use super::finding::Findings;
 use super::{Catalog, Plan, Service, check};
 
 pub use mistakes::decode;
+use rules::Rules;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -70,7 +72,7 @@ pub fn parse(
     };
     duplicates::find(text, &mut findings);
     let adapters = split(&mut document, &mut findings);
-    let retired = take_retired(&mut document, &mut findings);
+    let rules = Rules::take(&mut document, &mut findings);
     let mut fill = Fill {
         environment,
         findings: &mut findings,
@@ -88,11 +90,7 @@ pub fn parse(
         }
         readable(services)
     });
-    for (s, service) in services.iter_mut().enumerate() {
-        for (p, plan) in service.plans.iter_mut().enumerate() {
-            plan.retired = retired.contains(&(s, p));
-        }
-    }
+    rules.give(&mut services);
     if !services.is_empty() && !services.iter().any(Service::is_offered) {
         findings.warning(
             "services",
@@ -160,35 +158,6 @@ fn split(document: &mut Value, findings: &mut Findings) -> HashMap<(usize, usize
         }
     }
     adapters
-}
-
-/// Takes every `retired` out of the document: the places of the plans that are, as (service index, plan index).
-fn take_retired(document: &mut Value, findings: &mut Findings) -> HashSet<(usize, usize)> {
-    let mut take = |holder: &mut Value, place: &str| match take(holder, "retired") {
-        None | Some(Value::Null) => None,
-        Some(Value::Bool(retired)) => Some(retired),
-        Some(other) => {
-            let kind = crate::json::kind(&other);
-            findings.error(
-                format!("{place}.retired"),
-                format!("found {kind}, wanted true or false"),
-            );
-            None
-        }
-    };
-    let mut retired = HashSet::new();
-    let services = document.get_mut("services").and_then(Value::as_array_mut);
-    for (s, service) in services.into_iter().flatten().enumerate() {
-        let place = format!("services[{s}]");
-        let default = take(service, &place).unwrap_or(false);
-        let plans = service.get_mut("plans").and_then(Value::as_array_mut);
-        for (p, plan) in plans.into_iter().flatten().enumerate() {
-            if take(plan, &format!("{place}.plans[{p}]")).unwrap_or(default) {
-                retired.insert((s, p));
-            }
-        }
-    }
-    retired
 }
 
 fn take(holder: &mut Value, key: &str) -> Option<Value> {

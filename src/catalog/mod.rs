@@ -68,12 +68,19 @@ pub struct Plan {
     pub maximum_polling_duration: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance_info: Option<MaintenanceInfo>,
-    /// Whether it is hidden from platforms, while its service instances go on.
+    /// What the broker does by itself with its instances and bindings.
     #[serde(skip)]
-    pub retired: bool,
+    pub rules: PlanRules,
     /// Fields that the specification does not know; kept and served.
     #[serde(flatten)]
     pub extensions: Map<String, Value>,
+}
+
+/// What the broker does by itself with the instances and bindings of a plan. Nobody is served it.
+#[derive(Debug, Clone, Default)]
+pub struct PlanRules {
+    /// The plan is hidden from platforms, while its service instances go on.
+    pub retired: bool,
 }
 
 /// spec: Catalog Management, Maintenance Info Object.
@@ -115,7 +122,7 @@ pub struct InputParameters {
 
 /// Retired plans are not served.
 fn serialize_offered<S: Serializer>(plans: &[Plan], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(plans.iter().filter(|plan| !plan.retired))
+    serializer.collect_seq(plans.iter().filter(|plan| !plan.rules.retired))
 }
 
 /// Times in HTTP have whole seconds.
@@ -132,7 +139,7 @@ pub enum SchemaUse {
 impl Service {
     /// The plans that a platform may see.
     pub fn offered(&self) -> impl Iterator<Item = &Plan> {
-        self.plans.iter().filter(|plan| !plan.retired)
+        self.plans.iter().filter(|plan| !plan.rules.retired)
     }
 
     /// Whether a platform may see it: one whose plans are all retired is not served.

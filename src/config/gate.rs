@@ -1,7 +1,7 @@
 //! What the environment says of the gate: limits and TLS.
 
 use super::{Reader, size};
-use crate::adapter::settings::parse_duration;
+use crate::duration;
 use crate::http::gate::limits::{Limits, MAX_FIELDS};
 use crate::http::gate::tls;
 
@@ -40,7 +40,7 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> Limits {
             name,
             default,
             "a duration such as 10s or 500ms",
-            parse_duration,
+            duration::parse,
         )
     };
     Limits {
