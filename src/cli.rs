@@ -1,9 +1,10 @@
-//! The commands: serve, `check`, `adapter-test`, `state`, `health`, `help`, `version`.
+//! The commands: serve, `check`, `adapter-test`, `import-env`, `state`, `health`, `help`, `version`.
 
 mod adapter_test;
 mod check;
 mod health;
 mod help;
+mod import_env;
 mod state;
 
 use crate::adapter::Kinds;
@@ -39,6 +40,10 @@ pub fn main(kinds: Kinds) -> ExitCode {
         },
         ["adapter-test", ref rest @ ..] => match adapter_test::Options::parse(rest) {
             Ok(options) => adapter_test::run(&options, kinds),
+            Err(complaint) => usage(&complaint),
+        },
+        ["import-env", ref rest @ ..] => match import_env::Options::parse(rest) {
+            Ok(options) => import_env::run(&options, &kinds),
             Err(complaint) => usage(&complaint),
         },
         ["state", ref rest @ ..] => match state::Options::parse(rest) {

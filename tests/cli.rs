@@ -19,6 +19,8 @@ Usage:
   brokerlet adapter-test FILE [--service NAME] [--plan NAME]
                          [--parameters JSON] [--update-parameters JSON] [--bind-parameters JSON]
                           make, use and delete instances of each plan, to see whether its adapter does what it must
+  brokerlet import-env [--output FILE]
+                          print or write the catalog file of a worlds-simplest-service-broker with the same environment
   brokerlet state COMMAND
                           look into the state, export, import, copy, back up and repair it: list, show, export,
                           import, copy, backup, check, compact, forget
@@ -349,6 +351,17 @@ fn every_command_has_a_help_however_one_asks_for_it() {
                 "--parameters",
                 "--update-parameters",
                 "--bind-parameters",
+            ],
+        ),
+        (
+            "import-env",
+            &[
+                "--output",
+                "BASE_GUID",
+                "SERVICE_NAME",
+                "SERVICE_PLAN_NAME",
+                "CREDENTIALS",
+                "TAGS",
             ],
         ),
         (

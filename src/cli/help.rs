@@ -15,6 +15,8 @@ Usage:
   brokerlet adapter-test FILE [--service NAME] [--plan NAME]
                          [--parameters JSON] [--update-parameters JSON] [--bind-parameters JSON]
                           make, use and delete instances of each plan, to see whether its adapter does what it must
+  brokerlet import-env [--output FILE]
+                          print or write the catalog file of a worlds-simplest-service-broker with the same environment
   brokerlet state COMMAND
                           look into the state, export, import, copy, back up and repair it: list, show, export,
                           import, copy, backup, check, compact, forget
@@ -26,7 +28,7 @@ Usage:
 ";
 
 /// The commands that have a help of their own.
-const COMMANDS: [(&str, &str); 4] = [
+const COMMANDS: [(&str, &str); 5] = [
     (
         "check",
         "\
@@ -61,6 +63,26 @@ repeats the call. It works on what the catalog names: do not name your productio
   --bind-parameters JSON    the same for cf bind-service -c
 
 Exit codes: 0 every call did what it must, 1 one did not or it was interrupted, 64 wrong arguments.
+",
+    ),
+    (
+        "import-env",
+        "\
+Usage:
+  brokerlet import-env [--output FILE]
+
+Reads the environment of a worlds-simplest-service-broker and prints the catalog file that offers the same, with the
+same ids: what is not set is as the original has it. It says on standard error what such a file has no place for, and
+what versions of the original do in different ways. The file passes brokerlet check.
+
+  BASE_GUID, SERVICE_NAME, SERVICE_PLAN_NAME  ids and names; at least one of these and CREDENTIALS must be set
+  CREDENTIALS                                 what every binding gets: a JSON object
+  IMAGE_URL, TAGS, SYSLOG_DRAIN_URL           as in the pages of the original
+  FAKE_STATEFUL                               true: instances and bindings can be fetched
+
+  --output FILE  a new file of mode 0600 instead of standard output: the credentials are in it
+
+Exit codes: 0 done, 1 the environment is wrong or the file cannot be written, 64 wrong arguments.
 ",
     ),
     (
@@ -187,8 +209,8 @@ fn general() -> String {
         text.push('\n');
     }
     text.push_str(
-        "\nExit codes: 0 stopped as asked, or healthy; 1 check or adapter-test found errors, or not healthy; 64 wrong \
-         arguments;\n74 the state or the network cannot be used; 78 the environment or the catalog file is wrong.\n",
+        "\nExit codes: 0 stopped as asked, or healthy; 1 check, adapter-test or import-env found errors, or not \
+         healthy; 64 wrong arguments;\n74 the state or the network cannot be used; 78 the environment or the catalog file is wrong.\n",
     );
     text
 }
