@@ -6,6 +6,7 @@ mod reload;
 use crate::adapter::Kinds;
 use crate::adapter::load;
 use crate::broker::Broker;
+use crate::broker::due::Due;
 use crate::broker::plans::Plans;
 use crate::catalog::Service;
 use crate::config::{self, Config, StoreConfig};
@@ -162,6 +163,7 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
             .with("error", &error.to_string())
             .send();
     }
+    do_what_is_due(&broker);
     if broker.is_shared() {
         watch_over_others(&broker);
     }
@@ -221,6 +223,30 @@ fn watch_over_others(broker: &Arc<Broker>) {
                 };
                 // That the database cannot be reached is told by who renews the lease.
                 let _ = broker.take_over();
+            }
+        });
+    if let Err(error) = spawned {
+        log::error("no_thread")
+            .with("error", &error.to_string())
+            .send();
+    }
+}
+
+/// The longest pause in which clocks may be set and catalogs replaced before it is seen.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Does what is due, as long as the broker lives.
+fn do_what_is_due(broker: &Arc<Broker>) {
+    let (alarm, broker) = (broker.alarm().clone(), Arc::downgrade(broker));
+    let spawned = thread::Builder::new()
+        .name("due".to_owned())
+        .spawn(move || {
+            let mut due = Due::default();
+            let mut rang = true;
+            while let Some(broker) = broker.upgrade() {
+                broker.do_what_is_due(&mut due, rang);
+                drop(broker);
+                rang = alarm.wait(LOOK_EVERY);
             }
         });
     if let Err(error) = spawned {

@@ -30,6 +30,7 @@ const BROKER: &[&[&str]] = &[
     &["census", "operations"],
     &["endpoint"],
     &["binding", "instance", "look", "metrics"],
+    &["due"],
     &["mod"],
 ];
 

@@ -7,11 +7,10 @@ use super::plans::Plans;
 use super::protocol::binding::record::Binding;
 use super::protocol::instance::record::Instance;
 use super::protocol::operation::{Kind, Operation, Stamp, State as Progress};
-use super::state::State;
+use super::state::{State, read};
 use crate::json::Object;
-use crate::store::{self, Key, Record};
+use crate::store::{self, Key};
 
-use serde::de::DeserializeOwned;
 use std::time::SystemTime;
 
 /// How many records are read at once.
@@ -282,9 +281,4 @@ fn condition(operation: &Operation) -> Condition {
         Progress::Failed => Condition::Failed,
         Progress::Succeeded => Condition::Ready,
     }
-}
-
-/// `None` for what cannot be read: it is told when somebody asks for it by the API.
-fn read<T: DeserializeOwned>(record: &Record) -> Option<T> {
-    serde_json::from_slice(&record.body).ok()
 }

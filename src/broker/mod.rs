@@ -17,6 +17,7 @@
 mod binding;
 mod census;
 mod counts;
+pub mod due;
 mod endpoint;
 mod instance;
 pub mod look;
@@ -30,6 +31,7 @@ use crate::current::Current;
 use crate::metrics::Text;
 use crate::store::{self, Key, Store};
 use census::{Census, Numbers};
+use due::Due;
 use endpoint::Endpoint;
 use look::{BindingView, Filter, InstanceView, LastOperation, Look, Page};
 use operations::Operations;
@@ -39,10 +41,11 @@ pub use protocol::caller::{Caller, Names};
 pub use protocol::error;
 use protocol::error::Error;
 use state::State;
+use state::alarm::Alarm;
 pub use state::missing::Missing;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// The broker: what it offers, what it knows, and what it is doing.
 pub struct Broker {
@@ -81,6 +84,16 @@ impl Broker {
         self.operations.take_over()
     }
 
+    /// Rings when [`Broker::do_what_is_due`] has to be called.
+    pub fn alarm(&self) -> &Arc<Alarm> {
+        self.state.alarm()
+    }
+
+    /// Does what has come due and nobody asks for. To be called when the alarm has rung, and now and then. `rang` says which.
+    pub fn do_what_is_due(&self, due: &mut Due, rang: bool) {
+        due.work(&self.endpoint(Caller::itself()), rang);
+    }
+
     /// Begins no asynchronous operation any more: what is asked for from now on is carried out after the next start.
     pub fn finish(&self) {
         self.operations.finish();
@@ -112,6 +125,7 @@ impl Broker {
     pub fn replace_plans(&self, plans: Plans) {
         self.plans.set(plans);
         self.operations.take_limits();
+        self.state.alarm().at(SystemTime::now());
     }
 
     /// The plans that service instances have and that are not among `plans`. Goes through all of the state; with a million

@@ -81,6 +81,8 @@ pub struct Plan {
 pub struct PlanRules {
     /// The plan is hidden from platforms, while its service instances go on.
     pub retired: bool,
+    /// A binding is unbound when its lifetime is over.
+    pub unbind_expired: bool,
 }
 
 /// spec: Catalog Management, Maintenance Info Object.

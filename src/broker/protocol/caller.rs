@@ -37,6 +37,14 @@ impl Default for Caller<'_> {
 }
 
 impl Caller<'_> {
+    /// The broker itself, which waits for nothing.
+    pub fn itself() -> Self {
+        Caller {
+            accepts_incomplete: true,
+            ..Caller::default()
+        }
+    }
+
     /// Says which plan the request is about. The first one counts.
     pub fn about(&self, names: Option<&Arc<Names>>) {
         if let (Some(cell), Some(names)) = (self.names, names) {

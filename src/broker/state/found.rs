@@ -57,6 +57,11 @@ impl<T: DeserializeOwned> Found<T> {
     }
 }
 
+/// A record where it does no harm that one cannot be read: it is told when somebody asks for it.
+pub fn read<T: DeserializeOwned>(record: &Record) -> Option<T> {
+    decode(&record.body).ok()
+}
+
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|error| Error::unreadable("a record", &error))
 }

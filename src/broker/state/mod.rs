@@ -1,5 +1,6 @@
 //! Records in the store: typed reads, commits, tombstones, and what could not be written.
 
+pub mod alarm;
 mod found;
 pub mod missing;
 mod tombstones;
@@ -13,16 +14,20 @@ use super::protocol::subject::{Ending, Subject};
 use super::protocol::tombstone::Tombstone;
 use crate::log;
 use crate::store::{self, Change, Key, Outcome, Record, Revision, Store};
-pub use found::Found;
+use alarm::Alarm;
 use found::put;
+pub use found::{Found, read};
 use tombstones::{Kept, Tombstones};
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 /// How often a decision is made anew because somebody else was faster, before the request is refused.
 const MAX_DECISIONS: usize = 100;
+
+/// How many tombstones go in one commit: others wait for no more.
+const FORGOTTEN_AT_ONCE: usize = 32;
 
 /// What the broker knows, as it is in the store.
 pub struct State {
@@ -31,6 +36,7 @@ pub struct State {
     /// whatever is in progress: the record could not even be read.
     unwritten: Mutex<HashMap<Key, Option<String>>>,
     tombstones: Tombstones,
+    alarm: Arc<Alarm>,
 }
 
 /// A record and what must be known with it, as it was read.
@@ -54,12 +60,18 @@ impl State {
             store,
             unwritten: Mutex::default(),
             tombstones: Tombstones::default(),
+            alarm: Arc::default(),
         }
     }
 
     /// Whether the store can be read.
     pub fn check(&self) -> Result<(), store::Error> {
         self.store.read(&[Key::instance("")]).map(|_| ())
+    }
+
+    /// Rings when something is due that nobody asks for.
+    pub fn alarm(&self) -> &Arc<Alarm> {
+        &self.alarm
     }
 
     /// Leaves the store in order.
@@ -256,9 +268,16 @@ impl State {
         let mut changes = changes(key, revision, ending, now)?;
         changes.extend(expected);
         let committed = self.commit(changes)?;
-        if let (Ending::Tombstone(_), Some(revision)) = (ending, committed) {
-            self.tombstones.add(key.clone(), revision, now);
-            self.forget_old_tombstones(now);
+        let due = match (ending, committed) {
+            (Ending::Tombstone(_), Some(revision)) => {
+                let too_many = self.tombstones.add(key.clone(), revision, now);
+                too_many.then_some(now)
+            }
+            (Ending::Binding(binding), Some(_)) => binding.expires_at(),
+            _ => None,
+        };
+        if let Some(time) = due {
+            self.alarm.at(time);
         }
         Ok(committed)
     }
@@ -292,17 +311,36 @@ impl State {
         self.commit(vec![Change::Delete { key, revision }])
     }
 
-    /// Remembers tombstones that were found at the start, and forgets those that have had their time.
+    /// Remembers tombstones that were found at the start.
     pub fn remember_tombstones(&self, found: Vec<(Key, Revision, Tombstone)>) {
         self.tombstones.fill(found);
-        self.forget_old_tombstones(SystemTime::now());
     }
 
-    fn forget_old_tombstones(&self, now: SystemTime) {
-        while let Some(Kept { key, revision, .. }) = self.tombstones.take_old(now) {
-            // A conflict means that there is a new record in its place.
-            if let Err(error) = self.store.commit(vec![Change::Delete { key, revision }]) {
-                // It is found again at the next start.
+    /// Forgets the tombstones that have had their time, until it is told to stop: some at once, as long as no record has come
+    /// in their place.
+    pub fn forget_old_tombstones(&self, now: SystemTime, stop: impl Fn() -> bool) {
+        while !stop() {
+            let old = self.tombstones.take_old(now, FORGOTTEN_AT_ONCE);
+            if old.is_empty() {
+                return;
+            }
+            let change = |kept: &Kept| Change::Delete {
+                key: kept.key.clone(),
+                revision: kept.revision,
+            };
+            let together = self.store.commit(old.iter().map(change).collect());
+            let one_by_one = || {
+                let mut each = old.iter().map(|kept| self.store.commit(vec![change(kept)]));
+                // A conflict means that there is a new record in its place.
+                each.find_map(Result::err)
+            };
+            let error = match together {
+                Ok(Outcome::Committed(_)) => None,
+                Ok(Outcome::Conflict) => one_by_one(),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = error {
+                // They are found again at the next start.
                 log::warn("tombstone").with("error", &error.message).send();
                 return;
             }

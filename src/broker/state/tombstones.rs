@@ -41,27 +41,27 @@ impl Tombstones {
             .extend(list);
     }
 
-    pub fn add(&self, key: Key, revision: Revision, since: SystemTime) {
+    /// Returns whether there are too many by now.
+    pub fn add(&self, key: Key, revision: Revision, since: SystemTime) -> bool {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         list.push_back(Kept {
             key,
             revision,
             since,
         });
+        list.len() > MOST
     }
 
-    /// Takes one out that has had its time.
-    pub fn take_old(&self, now: SystemTime) -> Option<Kept> {
+    /// Takes some out that have had their time.
+    pub fn take_old(&self, now: SystemTime, most: usize) -> Vec<Kept> {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let front = list.front()?;
-        let old = now
-            .duration_since(front.since)
-            .is_ok_and(|age| age > KEPT_FOR);
-        if old || list.len() > MOST {
-            list.pop_front()
-        } else {
-            None
-        }
+        let is_old = |kept: &Kept| {
+            now.duration_since(kept.since)
+                .is_ok_and(|age| age > KEPT_FOR)
+        };
+        let old = list.iter().take_while(|kept| is_old(kept)).count();
+        let old = old.max(list.len().saturating_sub(MOST)).min(most);
+        list.drain(..old).collect()
     }
 }
 
@@ -83,23 +83,25 @@ mod tests {
         let tombstones = Tombstones::default();
         tombstones.add(key(1), Revision(1), days(100));
         tombstones.add(key(2), Revision(2), days(101));
-        assert!(tombstones.take_old(days(108)).is_none());
+        let take_old = |now| tombstones.take_old(now, 1).pop();
+        assert!(take_old(days(108)).is_none());
         let later = days(108) + Duration::from_secs(1);
-        assert_eq!(tombstones.take_old(later).unwrap().key, key(1));
-        assert!(tombstones.take_old(later).is_none());
+        assert_eq!(take_old(later).unwrap().key, key(1));
+        assert!(take_old(later).is_none());
         // The clock may have been set back.
-        assert!(tombstones.take_old(days(1)).is_none());
+        assert!(take_old(days(1)).is_none());
     }
 
     #[test]
     fn of_many_tombstones_the_oldest_go_first() {
         let tombstones = Tombstones::default();
-        for n in 0..MOST + 2 {
-            tombstones.add(key(n), Revision(1), days(1));
-        }
-        assert_eq!(tombstones.take_old(days(1)).unwrap().key, key(0));
-        assert_eq!(tombstones.take_old(days(1)).unwrap().key, key(1));
-        assert!(tombstones.take_old(days(1)).is_none());
+        let is_too_many = |n| tombstones.add(key(n), Revision(1), days(1));
+        assert!(!(0..MOST).any(is_too_many));
+        assert!((MOST..MOST + 2).all(is_too_many));
+        let taken = tombstones.take_old(days(1), 10);
+        let keys: Vec<Key> = taken.into_iter().map(|kept| kept.key).collect();
+        assert_eq!(keys, [key(0), key(1)]);
+        assert!(tombstones.take_old(days(1), 10).is_empty());
     }
 
     #[test]
@@ -113,7 +115,9 @@ mod tests {
             (key(2), Revision(2), at(2)),
             (key(1), Revision(1), at(1)),
         ]);
-        assert_eq!(tombstones.take_old(days(50)).unwrap().key, key(1));
-        assert_eq!(tombstones.take_old(days(50)).unwrap().key, key(2));
+        for n in [1, 2] {
+            let taken = tombstones.take_old(days(50), 1).pop();
+            assert_eq!(taken.unwrap().key, key(n));
+        }
     }
 }

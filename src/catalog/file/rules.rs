@@ -60,5 +60,6 @@ fn take_rules(
     };
     PlanRules {
         retired: is("retired").unwrap_or(default.retired),
+        unbind_expired: is("unbind_expired").unwrap_or(default.unbind_expired),
     }
 }

@@ -93,17 +93,15 @@ impl Binding {
         }
     }
 
-    /// Whether the binding is past its `expires_at`. spec: Binding Metadata Object.
+    /// Until when the binding can be used, if not for ever. spec: Binding Metadata Object.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        let metadata = self.answer.metadata.as_ref()?;
+        humantime::parse_rfc3339(metadata.get("expires_at")?.as_str()?).ok()
+    }
+
+    /// Whether the binding is past its `expires_at`.
     pub fn is_expired(&self, now: SystemTime) -> bool {
-        let expires_at = self
-            .answer
-            .metadata
-            .as_ref()
-            .and_then(|m| m.get("expires_at"));
-        expires_at
-            .and_then(Value::as_str)
-            .and_then(|time| humantime::parse_rfc3339(time).ok())
-            .is_some_and(|time| time <= now)
+        self.expires_at().is_some_and(|time| time <= now)
     }
 
     /// The body of a fetch. spec: Fetching a Service Binding, Body.
