@@ -47,7 +47,7 @@ pub fn main(kinds: Kinds) -> ExitCode {
             Err(complaint) => usage(&complaint),
         },
         ["state", ref rest @ ..] => match state::Options::parse(rest) {
-            Ok(options) => state::run(&options),
+            Ok(options) => state::run(&options, &kinds),
             Err(complaint) => usage(&complaint),
         },
         ["health"] => health::run(None),

@@ -18,7 +18,7 @@ use crate::http::gate::tls::Tls;
 use crate::http::gate::{self, Gate};
 use crate::log;
 use crate::store::counted::Counted;
-use crate::store::sealed::{Keys, Sealed};
+use crate::store::sealed;
 use crate::store::{self, Store};
 use reload::{Reload, Seen};
 
@@ -94,8 +94,8 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
     let store =
         open_store(&config.store).map_err(|error| Refusal(EX_IOERR, vec![error.message]))?;
     let store = Box::new(Counted(store));
-    let store =
-        sealed(store, config.seal_keys).map_err(|error| Refusal(EX_CONFIG, vec![error.message]))?;
+    let store = sealed::with_keys(store, config.seal_keys)
+        .map_err(|error| Refusal(EX_CONFIG, vec![error.message]))?;
     let place = store.describe();
     let broker = Broker::new(plans, store);
     broker
@@ -359,17 +359,6 @@ fn open_store(config: &StoreConfig) -> Result<Box<dyn Store>, store::Error> {
             Box::new(store::postgres::Postgres::open(config.as_ref().clone())?)
         }
     })
-}
-
-/// Refused without the keys that the state is sealed with.
-fn sealed(store: Box<dyn Store>, keys: Option<Keys>) -> Result<Box<dyn Store>, store::Error> {
-    match keys {
-        Some(keys) => Ok(Box::new(Sealed::open(store, keys)?)),
-        None => {
-            store::sealed::refuse_sealed(&*store)?;
-            Ok(store)
-        }
-    }
 }
 
 /// `example_service (plan_one), …`, for the start line.

@@ -31,15 +31,17 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 pub struct Exec {
     setup: Setup,
     plan: String,
+    adopts: bool,
     witness: Option<Arc<dyn Witness>>,
 }
 
 impl Exec {
-    /// Reads `command`, `env`, `async`, `timeout` and `concurrency`. What is wrong is reported to the settings.
+    /// Reads `command`, `env`, `async`, `timeout`, `concurrency` and `adopt`. What is wrong is reported to the settings.
     pub fn from_settings(settings: &Settings<'_>) -> Option<Exec> {
         Some(Exec {
             setup: Setup::read(settings)?,
             plan: settings.plan().name.clone(),
+            adopts: settings.boolean("adopt").unwrap_or(false),
             witness: None,
         })
     }
@@ -56,7 +58,7 @@ impl Exec {
             witness.says(line);
         }
         log::info("program")
-            .with("operation", call.kind().name())
+            .with("operation", call.name())
             .with("operation_id", call.instance().run.id)
             .with("instance_id", call.instance().instance_id)
             .with("binding_id", call.binding_id())
@@ -98,6 +100,10 @@ impl Speaker for Exec {
         }
     }
 
+    fn adopts(&self) -> bool {
+        self.adopts
+    }
+
     /// Runs the program for one call.
     fn call(&self, call: &Call<'_>) -> Result<Done, Failure> {
         let run = call.instance().run;
@@ -114,7 +120,7 @@ impl Speaker for Exec {
             self.teller().no_secret(what, error)
         })?;
         let arguments = self.setup.arguments.iter().map(String::as_str);
-        let arguments: Vec<&str> = arguments.chain([call.kind().name()]).collect();
+        let arguments: Vec<&str> = arguments.chain([call.name()]).collect();
         let variables: Vec<(&OsStr, OsString)> = variables
             .iter()
             .map(|(name, value)| (OsStr::new(name), value.clone()))

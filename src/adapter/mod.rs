@@ -99,6 +99,29 @@ pub trait Adapter: Send + Sync {
     /// Gets the binding with its state. Is also called to take back a bind that failed, was cancelled or was cut off, then
     /// without state. A repeat finds nothing and succeeds.
     fn unbind(&self, call: &BindingCall<'_>) -> Result<(), Failure>;
+
+    /// `brokerlet state adopt`: look whether what another broker has made for an instance is there, and is what
+    /// [`Adapter::provision`] would have made, so that every other call can go on with it. Changes nothing.
+    ///
+    /// Gets the instance as its operator describes it. Returns what [`Adapter::provision`] returns; what the operator says
+    /// of it stands above that. A failure says what is not as it must be.
+    ///
+    /// An adapter that does not implement it takes nothing over.
+    fn verify(&self, call: &InstanceCall<'_>) -> Result<Provisioned, Failure> {
+        Err(cannot_verify(&call.plan.name))
+    }
+
+    /// The same for a binding. Returns what [`Adapter::bind`] returns; credentials only where they are surely those that the
+    /// application has.
+    fn verify_binding(&self, call: &BindingCall<'_>) -> Result<Bound, Failure> {
+        Err(cannot_verify(&call.instance.plan.name))
+    }
+}
+
+fn cannot_verify(plan: &str) -> Failure {
+    Failure::unsupported(format!(
+        "the adapter of plan {plan:?} cannot tell whether what another broker has made is there"
+    ))
 }
 
 /// What an adapter is told of an instance.

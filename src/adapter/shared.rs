@@ -70,6 +70,20 @@ impl Adapter for Shared {
     fn unbind(&self, _: &BindingCall<'_>) -> Result<(), Failure> {
         Ok(())
     }
+
+    /// There is nothing but the answer.
+    fn verify(&self, call: &InstanceCall<'_>) -> Result<Provisioned, Failure> {
+        self.instance.render(call)
+    }
+
+    fn verify_binding(&self, call: &BindingCall<'_>) -> Result<Bound, Failure> {
+        let bound = self.binding.render(call, SystemTime::now())?;
+        // Others would be drawn than the application has, and its lifetime began earlier.
+        match self.binding.is_the_same_again() {
+            true => Ok(bound),
+            false => Ok(Bound::default()),
+        }
+    }
 }
 
 fn warn_unless_bindable(settings: &Settings<'_>) {

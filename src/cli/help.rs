@@ -19,7 +19,7 @@ Usage:
                           print or write the catalog file of a worlds-simplest-service-broker with the same environment
   brokerlet state COMMAND
                           look into the state, export, import, copy, back up and repair it: list, show, export,
-                          import, copy, backup, check, compact, forget
+                          import, adopt, copy, backup, check, compact, forget
   brokerlet health [URL]  ask a running broker whether it is healthy
   brokerlet help [COMMAND], --help, -h
                           print this help, or that of a command
@@ -96,14 +96,15 @@ Usage:
   brokerlet state export [FILE] [--unsealed]
   brokerlet state backup FILE
   brokerlet state import FILE
+  brokerlet state adopt LIST [--dry-run] [--skip-failed] [--json]
   brokerlet state copy FROM TO
   brokerlet state compact
   brokerlet state forget ID [--yes]
 
 Looks into the file or database where the broker of the same environment keeps its state, or that --store names. list,
 show, check, export and backup go on beside brokers that run, and change nothing; in a database they need SELECT alone.
-import and copy are refused while a broker runs, compact and forget while one runs on the file. In a database, forget
-goes on beside brokers, and leaves what one of them works on.
+import and copy are refused while a broker runs, adopt, compact and forget while one runs on the file. In a database,
+adopt and forget go on beside brokers, and forget leaves what one of them works on.
 
   list     service instances in the order of their ids; --orphaned: those whose plan is not in the catalog. --service,
            --plan, --organization and --space take an id, or a name where it is known
@@ -115,20 +116,23 @@ goes on beside brokers, and leaves what one of them works on.
   backup   a copy of one moment of a file to a new file, which is a store itself (a database: pg_dump)
   import   such an export into a store without records: all of it or nothing. With BROKER_SEAL_KEYS, records are sealed
            with the first key; without, they stay as they are
+  adopt    takes over service instances and bindings of another broker: LIST, or - for standard input, has a JSON object
+           for each on a line of its own. The adapter of each plan looks whether it is there, and only if all are, any
+           is written; --skip-failed: those that are. --dry-run writes nothing. What is there already stays
   copy     all records of one store into another one without records, sealed as by import: all of it or nothing
   compact  gives back the space of what was deleted (a database: VACUUM)
   forget   removes the records of an instance and its bindings and calls no adapter, after a person has cleaned up
 
   --store STORE   where the state is [BROKER_STORE, or the database in VCAP_SERVICES]
-  --catalog FILE  the catalog file, for names, --orphaned and check [BROKER_CATALOG]
+  --catalog FILE  the catalog file, for names, --orphaned, check and adopt [BROKER_CATALOG]
   --json          lines of JSON
 
 STORE, FROM and TO are file:PATH, postgres://… without a password, env:NAME, whose variable NAME holds one of them, with
 the password, or env:VCAP_SERVICES, the bound database. An address with a password is refused as an argument: every user
 of the machine can read it there.
 
-Exit codes: 0 done, 1 no such instance, faults, or a file that cannot be imported, 64 wrong arguments, 74 the state or a
-file cannot be used, 78 the environment or the catalog file is wrong.
+Exit codes: 0 done, 1 no such instance, faults, a file that cannot be imported, or lines that adopt has refused, 64 wrong
+arguments, 74 the state or a file cannot be used, 78 the environment or the catalog file is wrong.
 ",
     ),
     (

@@ -72,6 +72,13 @@ impl Postgres {
     }
 }
 
+/// Whether a database belongs to a role.
+const IS_OWNER: &str = "SELECT 1 FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba \
+     WHERE d.datname = $1 AND r.rolname = $2";
+/// Whether a role may log in and is a member of a group.
+const IS_MEMBER: &str = "SELECT 1 FROM pg_auth_members m JOIN pg_roles u ON u.oid = m.member \
+     JOIN pg_roles g ON g.oid = m.roleid WHERE u.rolname = $1 AND u.rolcanlogin AND g.rolname = $2";
+
 impl Adapter for Postgres {
     fn concurrency(&self) -> Option<usize> {
         Some(self.0.concurrency)
@@ -140,6 +147,46 @@ impl Adapter for Postgres {
         let user = self.user(call)?;
         let mut work = self.work(&call.instance)?;
         work.remove_user(&user)
+    }
+
+    /// The name follows from the id, here as in every other call.
+    fn verify(&self, call: &InstanceCall<'_>) -> Result<Provisioned, Failure> {
+        refuse(call.parameters)?;
+        let database = names::database(&self.0.prefix, call.instance_id);
+        let mut session = Session::open(self.0.config()?, &call.run)?;
+        if !session.has(IS_OWNER, &[&database, &database])? {
+            return Err(Failure::invalid(format!(
+                "there is no database {database:?} that belongs to a role of the same name on the server of plan {:?}; an \
+                 instance with this id has a database of this name. Rename the one that it has, and its owner",
+                call.plan.name
+            )));
+        }
+        Ok(Provisioned {
+            state: Some(state("database", &database)),
+            ..Provisioned::default()
+        })
+    }
+
+    fn verify_binding(&self, call: &BindingCall<'_>) -> Result<Bound, Failure> {
+        refuse(call.parameters)?;
+        let (instance_id, prefix) = (call.instance.instance_id, &self.0.prefix);
+        let (database, user) = (
+            names::database(prefix, instance_id),
+            names::user(prefix, instance_id, call.binding_id),
+        );
+        let mut session = Session::open(self.0.config()?, &call.instance.run)?;
+        if !session.has(IS_MEMBER, &[&user, &database])? {
+            return Err(Failure::invalid(format!(
+                "there is no role {user:?} that may log in and is a member of {database:?} on the server of plan {:?}; a \
+                 binding with this id has a role of this name. Rename the one that it has",
+                call.instance.plan.name
+            )));
+        }
+        // The server does not tell its password.
+        Ok(Bound {
+            state: Some(state("user", &user)),
+            ..Bound::default()
+        })
     }
 }
 

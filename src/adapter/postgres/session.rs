@@ -56,8 +56,18 @@ impl<'a> Session<'a> {
     }
 
     pub fn query(&mut self, sql: &str, parameter: &str) -> Result<Vec<Row>, Failure> {
+        self.rows(sql, &[parameter])
+    }
+
+    /// Whether there is a row.
+    pub fn has(&mut self, sql: &str, parameters: &[&str]) -> Result<bool, Failure> {
+        Ok(!self.rows(sql, parameters)?.is_empty())
+    }
+
+    fn rows(&mut self, sql: &str, parameters: &[&str]) -> Result<Vec<Row>, Failure> {
         check(self.run)?;
-        let statement = Statement::new(sql, [Value::Text(parameter)]);
+        let values: Vec<_> = parameters.iter().map(|text| Value::Text(text)).collect();
+        let statement = Statement::new(sql, values);
         let done = self.connection.run(&[statement], self.run.deadline);
         let mut done = done.map_err(|error| failure(&error))?;
         Ok(done.pop().map(|done| done.rows).unwrap_or_default())
@@ -73,13 +83,11 @@ impl<'a> Session<'a> {
     }
 
     pub fn has_database(&mut self, name: &str) -> Result<bool, Failure> {
-        let found = self.query("SELECT 1 FROM pg_database WHERE datname = $1", name)?;
-        Ok(!found.is_empty())
+        self.has("SELECT 1 FROM pg_database WHERE datname = $1", &[name])
     }
 
     pub fn has_role(&mut self, name: &str) -> Result<bool, Failure> {
-        let found = self.query("SELECT 1 FROM pg_roles WHERE rolname = $1", name)?;
-        Ok(!found.is_empty())
+        self.has("SELECT 1 FROM pg_roles WHERE rolname = $1", &[name])
     }
 }
 

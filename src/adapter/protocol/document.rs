@@ -15,28 +15,42 @@ pub enum Call<'c> {
     Instance(Kind, &'c InstanceCall<'c>),
     Update(&'c UpdateCall<'c>),
     Binding(Kind, &'c BindingCall<'c>),
+    /// Whether what another broker has made is there.
+    Verify(&'c InstanceCall<'c>),
+    VerifyBinding(&'c BindingCall<'c>),
 }
 
 impl<'c> Call<'c> {
+    /// The operation, or the one whose work is looked at.
     pub fn kind(&self) -> Kind {
         match self {
             Call::Instance(kind, _) | Call::Binding(kind, _) => *kind,
             Call::Update(_) => Kind::Update,
+            Call::Verify(_) => Kind::Provision,
+            Call::VerifyBinding(_) => Kind::Bind,
+        }
+    }
+
+    /// What is to be done.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Call::Verify(_) | Call::VerifyBinding(_) => "verify",
+            _ => self.kind().name(),
         }
     }
 
     pub fn instance(&self) -> &'c InstanceCall<'c> {
         match self {
-            Call::Instance(_, instance) => instance,
+            Call::Instance(_, instance) | Call::Verify(instance) => instance,
             Call::Update(update) => &update.instance,
-            Call::Binding(_, binding) => &binding.instance,
+            Call::Binding(_, binding) | Call::VerifyBinding(binding) => &binding.instance,
         }
     }
 
     pub fn binding_id(&self) -> Option<&'c str> {
         match self {
-            Call::Instance(..) | Call::Update(_) => None,
-            Call::Binding(_, binding) => Some(binding.binding_id),
+            Call::Instance(..) | Call::Update(_) | Call::Verify(_) => None,
+            Call::Binding(_, binding) | Call::VerifyBinding(binding) => Some(binding.binding_id),
         }
     }
 
@@ -44,9 +58,9 @@ impl<'c> Call<'c> {
     pub fn document(&self) -> serde_json::Result<Vec<u8>> {
         let instance = self.instance();
         let (update, binding) = match self {
-            Call::Instance(..) => (None, None),
+            Call::Instance(..) | Call::Verify(_) => (None, None),
             Call::Update(update) => (Some(*update), None),
-            Call::Binding(_, binding) => (None, Some(*binding)),
+            Call::Binding(_, binding) | Call::VerifyBinding(binding) => (None, Some(*binding)),
         };
         let about = binding.map_or(About::of(instance), |binding| About {
             parameters: Given(binding.parameters),
@@ -54,7 +68,7 @@ impl<'c> Call<'c> {
             state: Given(binding.state),
         });
         let mut document = serde_json::to_vec(&Document {
-            operation: self.kind().name(),
+            operation: self.name(),
             operation_id: instance.run.id,
             attempt: instance.run.attempt,
             instance_id: instance.instance_id,

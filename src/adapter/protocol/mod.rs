@@ -33,6 +33,10 @@ pub(crate) trait Witness: Send + Sync {
 pub trait Speaker: Send + Sync {
     fn pace(&self) -> &Pace;
     fn teller(&self) -> Teller<'_>;
+    /// Whether it can be asked for what another broker has made.
+    fn adopts(&self) -> bool {
+        false
+    }
     /// Brings the document there, and the result back.
     fn call(&self, call: &Call<'_>) -> Result<Done, Failure>;
 }
@@ -76,5 +80,23 @@ impl<S: Speaker> Adapter for S {
     fn unbind(&self, call: &BindingCall<'_>) -> Result<(), Failure> {
         self.call(&Call::Binding(Kind::Unbind, call))?;
         Ok(())
+    }
+
+    fn verify(&self, call: &InstanceCall<'_>) -> Result<Provisioned, Failure> {
+        if !self.adopts() {
+            return Err(self.teller().never_asked());
+        }
+        let done = self.call(&Call::Verify(call))?;
+        done.into_provisioned()
+            .map_err(|fault| self.teller().unfit(&fault))
+    }
+
+    fn verify_binding(&self, call: &BindingCall<'_>) -> Result<Bound, Failure> {
+        if !self.adopts() {
+            return Err(self.teller().never_asked());
+        }
+        let done = self.call(&Call::VerifyBinding(call))?;
+        done.into_bound()
+            .map_err(|fault| self.teller().unfit(&fault))
     }
 }

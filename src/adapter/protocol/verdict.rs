@@ -33,6 +33,14 @@ impl Teller<'_> {
         self.failed("cannot be told what to do, since the broker's record is damaged")
     }
 
+    /// Who does not know the operation would do something else.
+    pub fn never_asked(&self) -> Failure {
+        Failure::unsupported(format!(
+            "the settings of plan {:?} have no \"adopt\": true, which says that its {} knows the operation verify",
+            self.plan, self.voice.speaker
+        ))
+    }
+
     /// A file of the settings cannot be read: most probably it is being replaced.
     pub fn no_secret(&self, what: &str, error: String) -> Failure {
         Failure::again(self.sentence(what)).with_detail(error)

@@ -61,6 +61,11 @@ impl Binding {
         binding
     }
 
+    /// Whether a binding gets the same whenever it is made.
+    pub fn is_the_same_again(&self) -> bool {
+        self.randoms.is_empty() && self.lifetime.is_none()
+    }
+
     /// What one binding gets. `now` is when it begins.
     pub fn render(&self, call: &BindingCall<'_>, now: SystemTime) -> Result<Bound, Failure> {
         let random = self.randoms.iter().map(|random| random.take_or_draw(None));

@@ -1,5 +1,7 @@
 //! The arguments of `brokerlet state`.
 
+use super::adopt::Adopt;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -22,6 +24,7 @@ pub(super) enum Command {
         unsealed: bool,
     },
     Import(PathBuf),
+    Adopt(Adopt),
     Copy {
         from: String,
         to: String,
@@ -50,7 +53,7 @@ pub(super) struct Filters {
 }
 
 /// Each command: its name, how many arguments it has at least and at most, and its own options.
-const COMMANDS: [(&str, usize, usize, &[&str]); 9] = [
+const COMMANDS: [(&str, usize, usize, &[&str]); 10] = [
     (
         "list",
         0,
@@ -69,6 +72,7 @@ const COMMANDS: [(&str, usize, usize, &[&str]); 9] = [
     ("show", 1, 1, &["--credentials", "--json"]),
     ("export", 0, 1, &["--unsealed"]),
     ("import", 1, 1, &[]),
+    ("adopt", 1, 1, &["--dry-run", "--skip-failed", "--json"]),
     ("copy", 2, 2, &[]),
     ("backup", 1, 1, &[]),
     ("check", 0, 0, &["--json"]),
@@ -178,6 +182,12 @@ impl Options {
                     from: operand(0),
                     to: operand(1),
                 },
+                "adopt" => Command::Adopt(Adopt {
+                    list: file().unwrap_or_default(),
+                    dry_run: has("--dry-run"),
+                    skip_failed: has("--skip-failed"),
+                    json: has("--json"),
+                }),
                 "import" => Command::Import(file().unwrap_or_default()),
                 "backup" => Command::Backup(file().unwrap_or_default()),
                 "check" => Command::Check,

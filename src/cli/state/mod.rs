@@ -1,5 +1,6 @@
 //! `brokerlet state`: what is in the state, and what an operator does with it, while the broker runs or not.
 
+mod adopt;
 mod arguments;
 mod inspect;
 mod list;
@@ -10,6 +11,7 @@ mod show;
 mod transfer;
 
 use super::{EX_CONFIG, counted, print, usage};
+use crate::adapter::Kinds;
 use crate::store;
 use crate::store::inspect::{Inspect, Refusal};
 
@@ -38,8 +40,8 @@ impl From<store::Error> for Failed {
 }
 
 /// Runs a command. What it finds goes to standard output, what it has to say to standard error.
-pub(super) fn run(options: &Options) -> ExitCode {
-    let (code, messages) = match carry_out(options) {
+pub(super) fn run(options: &Options, kinds: &Kinds) -> ExitCode {
+    let (code, messages) = match carry_out(options, kinds) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failed::No(message)) => (1, vec![message]),
         Err(Failed::Unusable(message)) => (EX_IOERR, vec![message]),
@@ -52,7 +54,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn carry_out(options: &Options) -> Result<(), Failed> {
+fn carry_out(options: &Options, kinds: &Kinds) -> Result<(), Failed> {
     if let Command::Copy { from, to } = &options.command {
         return transfer::copy(&Place::named("FROM", from)?, &Place::named("TO", to)?);
     }
@@ -63,6 +65,7 @@ fn carry_out(options: &Options) -> Result<(), Failed> {
         Command::Show { id, credentials } => {
             show::show(&*place.read()?, catalog, id, *credentials, options.json)
         }
+        Command::Adopt(options) => adopt::adopt(&place, catalog, kinds, options),
         Command::Export { file, unsealed } => {
             transfer::export(&*place.read()?, file.as_deref(), *unsealed)
         }

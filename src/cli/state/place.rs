@@ -109,6 +109,14 @@ impl Place {
         }
     }
 
+    /// The same, and a file that is not there is made.
+    pub fn change_or_make(&self) -> Result<Box<dyn Inspect>, Failed> {
+        match self.0.is_shared() {
+            true => self.read(),
+            false => self.alone(),
+        }
+    }
+
     /// Instead of brokers: refused if one runs. What is not there is made.
     pub fn alone(&self) -> Result<Box<dyn Inspect>, Failed> {
         Ok(match &self.0 {

@@ -27,6 +27,17 @@ pub struct Sealed {
     life: Mutex<Option<Sender<()>>>,
 }
 
+/// The store as a broker uses it. Refused without the keys that the state is sealed with.
+pub fn with_keys(store: Box<dyn Store>, keys: Option<Keys>) -> Result<Box<dyn Store>, Error> {
+    match keys {
+        Some(keys) => Ok(Box::new(Sealed::open(store, keys)?)),
+        None => {
+            refuse_sealed(&*store)?;
+            Ok(store)
+        }
+    }
+}
+
 /// Refuses a sealed state for which there are no keys at all.
 pub fn refuse_sealed(store: &dyn Store) -> Result<(), Error> {
     let (_, names) = marker::read(store)?;
@@ -81,6 +92,15 @@ impl Sealed {
             keys,
             life: Mutex::new(Some(life)),
         })
+    }
+
+    /// For whoever only reads: what is sealed with a key that is not here is an error when it is read.
+    pub fn open_to_read(store: Box<dyn Store>, keys: Keys) -> Sealed {
+        Sealed {
+            store: Arc::from(store),
+            keys,
+            life: Mutex::new(None),
+        }
     }
 
     fn opened(&self, key: &Key, record: Record) -> Result<Record, Error> {

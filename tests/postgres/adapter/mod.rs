@@ -1,5 +1,6 @@
 //! The adapter `postgres`: a database for each instance, a login for each binding.
 
+mod adopt;
 mod faults;
 mod life;
 mod settings;
