@@ -151,6 +151,40 @@ fn a_broker_with_the_file_answers_as_the_original() {
     }
 }
 
+/// The way of an operator: the file, the list of what is there, the broker.
+#[test]
+fn instances_of_the_original_go_on() {
+    let folder = std::sync::Arc::new(Folder::new());
+    let run = |arguments: &[&str]| {
+        let mut command = brokerlet();
+        command.args(arguments).envs(README);
+        let output = command.current_dir(folder.path()).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{told}");
+    };
+    run(&["import-env", "--output", "catalog.json"]);
+    let list = [
+        json!({ "instance_id": "i-1", "service": "myservice", "plan": "small", "organization_guid": "org-1",
+            "space_guid": "space-1", "parameters": { "a": 1 } }),
+        json!({ "instance_id": "i-1", "binding_id": "b-1", "app_guid": "app-1" }),
+    ];
+    folder.file("list.jsonl", list.map(|line| line.to_string()).join("\n"));
+    run(&["state", "adopt", "list.jsonl", "--catalog", "catalog.json"]);
+
+    let path = folder.path().join("catalog.json");
+    let broker = Setup::in_folder(folder).env("BROKER_CATALOG", path).start();
+    let same = json!({ "service_id": SERVICE, "plan_id": PLAN, "app_guid": "app-1" });
+    broker.put(&instance("i-1"), &body()).expect(200);
+    let again = broker.put(&binding("i-1", "b-1"), &same).expect(200);
+    let new = broker.put(&binding("i-1", "b-2"), &same).expect(201);
+    assert_eq!(again.json(), new.json());
+    assert_eq!(new.json()["credentials"]["host"], "1.2.3.4");
+    let query = format!("?service_id={SERVICE}&plan_id={PLAN}");
+    for target in [binding("i-1", "b-1"), instance("i-1")] {
+        broker.delete(&(target + &query)).expect(200);
+    }
+}
+
 /// Version 1.0, and what the README of every version promises.
 #[test]
 fn tags_and_log_drain_are_served_and_said_to_be() {
