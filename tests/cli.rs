@@ -23,7 +23,7 @@ Usage:
                           print or write the catalog file of a worlds-simplest-service-broker with the same environment
   brokerlet state COMMAND
                           look into the state, export, import, copy, back up and repair it: list, show, export,
-                          import, adopt, copy, backup, check, compact, forget
+                          import, adopt, copy, backup, check, compact, protect, unprotect, undelete, forget
   brokerlet health [URL]  ask a running broker whether it is healthy
   brokerlet help [COMMAND], --help, -h
                           print this help, or that of a command

@@ -93,7 +93,7 @@ fn count_all(state: &State, stop: impl Fn() -> bool) -> Result<Option<Numbers>, 
     let at = SystemTime::now();
     let mut plans: BTreeMap<(String, String), [u64; 2]> = BTreeMap::new();
     let mut count = |record: &Record, which: usize| {
-        if let Some(member) = Member::read(record) {
+        if let Some(member) = Member::read(record).filter(|member| member.kept.is_none()) {
             let ids = (member.service_id.into(), member.plan_id.into());
             plans.entry(ids).or_default()[which] += 1;
         }

@@ -1,8 +1,10 @@
-//! What the broker does by itself when its time has come: it unbinds what has expired, where the plan says so, and forgets
-//! old tombstones. All of it beside the requests of platforms, by the same endpoints and the same rules.
+//! What the broker does by itself when its time has come: it unbinds what has expired, and removes instances that were
+//! deprovisioned and kept, where the plan says so; and it forgets old tombstones. All of it beside the requests of platforms,
+//! by the same endpoints and the same rules.
 
 use super::binding;
 use super::endpoint::Endpoint;
+use super::instance;
 use super::plans::Plans;
 use super::protocol::binding::record::Binding;
 use super::protocol::caller::Caller;
@@ -35,14 +37,15 @@ pub struct Due {
     looked: Option<Instant>,
     /// Not before this it is looked again.
     again: Option<Instant>,
+    /// Whether any instance was kept when it was looked last.
+    keeps: bool,
     /// What is not tried before this time.
     later: HashMap<Key, SystemTime>,
 }
 
-/// A binding whose time is over.
-struct Expired {
-    instance_id: String,
-    id: String,
+/// What is there whose time is over.
+struct Found {
+    key: Key,
     service_id: String,
     plan_id: String,
 }
@@ -64,10 +67,10 @@ impl Due {
         {
             return state.alarm().at(SystemTime::now() + left);
         }
-        self.plans = Some(plans.clone());
+        // What is kept was deprovisioned when the rules of before held.
+        let before = self.plans.replace(plans.clone());
         self.looked = Some(Instant::now());
-        let mut services = plans.catalog().services().iter();
-        if !services.any(|service| service.plans.iter().any(unbinds)) {
+        if !(self.keeps || has_rules(plans) || before.is_none_or(|before| has_rules(&before))) {
             return;
         }
         let began = Instant::now();
@@ -79,81 +82,102 @@ impl Due {
         let Ok(found) = found else {
             return state.alarm().at(now + BUSY);
         };
-        for expired in found {
+        for found in found {
             if stop() {
                 return;
             }
-            self.unbind(endpoint, expired);
+            self.remove(endpoint, found);
         }
     }
 
-    /// The bindings whose time is over. For those whose time comes later, the alarm is set.
-    fn look(&self, endpoint: &Endpoint<'_>, now: SystemTime) -> Result<Vec<Expired>, store::Error> {
+    /// What is there whose time is over. For what comes later, the alarm is set.
+    fn look(
+        &mut self,
+        endpoint: &Endpoint<'_>,
+        now: SystemTime,
+    ) -> Result<Vec<Found>, store::Error> {
         let (state, plans) = (endpoint.state, &endpoint.plans);
-        let mut found = Vec::new();
+        let (mut found, mut keeps) = (Vec::new(), false);
+        let mut meet = |key: Key, time: SystemTime, service_id: &str, plan_id: &str| {
+            let time = self.later.get(&key).map_or(time, |later| time.max(*later));
+            if time > now || found.len() >= MOST {
+                return state.alarm().at(time);
+            }
+            found.push(Found {
+                key,
+                service_id: service_id.to_owned(),
+                plan_id: plan_id.to_owned(),
+            });
+        };
         let stop = || endpoint.operations.is_stopping();
-        state.walk(stop, |instance_id, record| {
-            let service =
-                Member::read(record).and_then(|member| plans.catalog().service(&member.service_id));
+        state.walk(stop, |id, record| {
+            let Some(member) = Member::read(record) else {
+                return Ok(());
+            };
+            if let Some(kept) = member.kept {
+                keeps = true;
+                if !member.in_progress() {
+                    let key = Key::instance(id);
+                    meet(key, kept.until.0, &member.service_id, &member.plan_id);
+                }
+                return Ok(());
+            }
+            let service = plans.catalog().service(&member.service_id);
             if !service.is_some_and(|service| service.plans.iter().any(unbinds)) {
                 return Ok(());
             }
-            for (id, record) in state.bindings(instance_id)? {
+            for (binding_id, record) in state.bindings(id)? {
                 let Some(binding) = read::<Binding>(&record) else {
                     continue;
                 };
                 let offer = plans.lookup(&binding.service_id, &binding.plan_id);
-                let is_idle = !binding.operation.in_progress();
-                let Some(time) = binding
-                    .expires_at()
-                    .filter(|_| is_idle && offer.is_ok_and(|offer| unbinds(offer.plan)))
-                else {
-                    continue;
-                };
-                let later = self.later.get(&Key::binding(instance_id, &id));
-                let time = later.map_or(time, |later| time.max(*later));
-                if time > now || found.len() >= MOST {
-                    state.alarm().at(time);
-                    continue;
+                if !binding.operation.in_progress()
+                    && offer.is_ok_and(|offer| unbinds(offer.plan))
+                    && let Some(time) = binding.expires_at()
+                {
+                    let key = Key::binding(id, &binding_id);
+                    meet(key, time, &binding.service_id, &binding.plan_id);
                 }
-                found.push(Expired {
-                    instance_id: instance_id.to_owned(),
-                    id,
-                    service_id: binding.service_id,
-                    plan_id: binding.plan_id,
-                });
             }
             Ok(())
         })?;
+        self.keeps = keeps;
         Ok(found)
     }
 
-    fn unbind(&mut self, endpoint: &Endpoint<'_>, expired: Expired) {
-        let Expired {
-            instance_id,
-            id,
+    fn remove(&mut self, endpoint: &Endpoint<'_>, found: Found) {
+        let Found {
+            key,
             service_id,
             plan_id,
-        } = expired;
+        } = found;
         let endpoint = Endpoint {
             plans: endpoint.plans.clone(),
             // Its time begins now.
             caller: Caller::itself(),
             ..*endpoint
         };
-        let result = binding::unbind(&endpoint, &instance_id, &id, &service_id, &plan_id);
-        let key = Key::binding(&instance_id, &id);
-        let (line, wait) = match &result {
+        let result = match &key {
+            Key::Instance(id) => instance::remove_kept(&endpoint, id),
+            Key::Binding(instance_id, id) => {
+                binding::unbind(&endpoint, instance_id, id, &service_id, &plan_id)
+            }
+        };
+        let wait = match &result {
             // Somebody else was faster.
             Err(error) if error.status == 410 => return,
-            Err(error) if error.status == 422 => (log::warn("binding_expired"), BUSY),
-            Err(_) => (log::warn("binding_expired"), FAILED),
+            Err(error) if error.status == 422 => BUSY,
             // An asynchronous one may still fail.
-            Ok(_) => (log::info("binding_expired"), FAILED),
+            _ => FAILED,
+        };
+        let line = match (&key, &result) {
+            (Key::Instance(_), Ok(_)) => log::info("kept_removed"),
+            (Key::Instance(_), Err(_)) => log::warn("kept_removed"),
+            (Key::Binding(..), Ok(_)) => log::info("binding_expired"),
+            (Key::Binding(..), Err(_)) => log::warn("binding_expired"),
         };
         let error = result.as_ref().err();
         let time = SystemTime::now() + wait;
-        self.later.insert(key.clone(), time);
         if error.is_some() {
             endpoint.state.alarm().at(time);
         }
@@ -164,7 +188,13 @@ impl Due {
             .with("error", error.map(Error::for_log))
             .with("detail", error.and_then(|error| error.detail.as_ref()))
             .send();
+        self.later.insert(key, time);
     }
+}
+
+fn has_rules(plans: &Plans) -> bool {
+    let mut all = plans.catalog().services().iter().flat_map(|it| &it.plans);
+    all.any(|plan| unbinds(plan) || plan.rules.retain.is_some())
 }
 
 fn unbinds(plan: &Plan) -> bool {

@@ -4,16 +4,18 @@ use super::endpoint::{Endpoint, absent, check_here, differs, gone, not_retrievab
 use super::plans::Offer;
 use super::protocol::answer::Answer;
 use super::protocol::error::Error;
-use super::protocol::instance::record::Instance;
+use super::protocol::instance::record::{Instance, Kept, Protection};
 use super::protocol::instance::request::{Changes, ProvisionRequest, UpdateRequest};
 use super::protocol::instance::verdict::{self, Deprovision, Fetch, Provision, Update};
-use super::protocol::operation::{self, Kind, Operation, Stamp};
+use super::protocol::named;
+use super::protocol::operation::{self, Kind, Moment, Operation, Stamp};
 use super::protocol::subject::Subject;
 use super::state::Found;
 use crate::catalog::SchemaUse;
 use crate::store::{Key, Revision};
 
 use serde_json::value::RawValue;
+use std::time::SystemTime;
 
 /// `PUT /v2/service_instances/:instance_id`. spec: Provisioning.
 pub fn provision(endpoint: &Endpoint<'_>, id: &str, body: &[u8]) -> Result<Answer, Error> {
@@ -21,6 +23,9 @@ pub fn provision(endpoint: &Endpoint<'_>, id: &str, body: &[u8]) -> Result<Answe
     let key = Key::instance(id);
     endpoint.change(id, || {
         let found = endpoint.state.instance(id)?;
+        if let Some(Kept { until, .. }) = found.kept.as_ref().and_then(|instance| instance.kept) {
+            return Err(kept(&key, until));
+        }
         let record = found.record.as_ref();
         let answer = match verdict::judge_provision(record, &request) {
             Provision::Create => create(endpoint, &key, &found, &request),
@@ -256,6 +261,7 @@ pub fn deprovision(
             Deprovision::Mismatch(error) => Err(error),
             Deprovision::Busy(kind) => Err(operation::busy(&key, kind)),
             Deprovision::Accepted(instance) => accepted_again(endpoint, instance),
+            Deprovision::Protected(protection) => Err(protected(&key, protection)),
             Deprovision::Delete(instance) => {
                 check_here(&key, found.elsewhere, &instance.operation)?;
                 delete(endpoint, id, found.revision, instance)
@@ -264,6 +270,43 @@ pub fn deprovision(
         endpoint.about_found(record.map(|found| &*found.plan_id));
         answer
     })
+}
+
+/// Has the adapter remove an instance that was deprovisioned and kept, when its time is over. 410 if there is no such one.
+pub fn remove_kept(endpoint: &Endpoint<'_>, id: &str) -> Result<Answer, Error> {
+    let key = Key::instance(id);
+    endpoint.change(id, || {
+        let found = endpoint.state.instance(id)?;
+        let is_over = |kept: Kept| kept.until.0 <= SystemTime::now();
+        match &found.kept {
+            Some(instance) if instance.kept.is_some_and(is_over) => {
+                delete(endpoint, id, found.revision, instance)
+            }
+            _ => Err(gone(&key)),
+        }
+    })
+}
+
+/// 409: the id is that of an instance which is kept.
+fn kept(key: &Key, until: Moment) -> Error {
+    Error::conflict(format!(
+        "{} was deleted, and is kept until {}; until then there cannot be another one with its id.",
+        named(key),
+        humantime::format_rfc3339_seconds(until.0)
+    ))
+}
+
+/// 422: an operator does not want it to go.
+fn protected(key: &Key, protection: &Protection) -> Error {
+    let reason = protection.reason.as_deref().unwrap_or_default();
+    let reason = match reason.trim_end_matches('.') {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    Error::protected(format!(
+        "{} is protected from deletion{reason}. The operator of the service broker can lift that.",
+        named(key)
+    ))
 }
 
 fn delete(

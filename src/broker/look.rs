@@ -11,6 +11,7 @@ use super::state::{State, read};
 use crate::json::Object;
 use crate::store::{self, Key};
 
+use humantime::format_rfc3339_seconds;
 use std::time::SystemTime;
 
 /// How many records are read at once.
@@ -25,10 +26,17 @@ pub enum Condition {
     InProgress,
     /// The last operation has failed.
     Failed,
+    /// It was deprovisioned, and is kept for a while.
+    Kept,
 }
 
 impl Condition {
-    pub const ALL: [Condition; 3] = [Condition::Ready, Condition::InProgress, Condition::Failed];
+    pub const ALL: [Condition; 4] = [
+        Condition::Ready,
+        Condition::InProgress,
+        Condition::Failed,
+        Condition::Kept,
+    ];
 
     /// In words.
     pub fn name(self) -> &'static str {
@@ -36,6 +44,7 @@ impl Condition {
             Condition::Ready => "ready",
             Condition::InProgress => "in progress",
             Condition::Failed => "failed",
+            Condition::Kept => "kept",
         }
     }
 }
@@ -64,6 +73,8 @@ pub struct InstanceView {
     pub created_by: Option<String>,
     pub updated: Option<SystemTime>,
     pub operation: LastOperation,
+    /// An operator does not want it deprovisioned.
+    pub protected: bool,
 }
 
 pub struct BindingView {
@@ -169,7 +180,7 @@ impl Look<'_> {
         let names = self.plans.names(&instance.plan_id);
         let context = Object::new(instance.context.as_deref()).to_map();
         let named = |name: &str| context.get(name).and_then(|value| value.as_str());
-        let condition = condition(&instance.operation);
+        let condition = condition_of(instance);
         is(
             &filter.service,
             &[Some(&instance.service_id), names.map(|n| &*n.service)],
@@ -259,7 +270,16 @@ impl Look<'_> {
             created: instance.created.at.0,
             created_by: by(&instance.created),
             updated: instance.updated.as_ref().map(|stamp| stamp.at.0),
-            operation: self.last(&Key::instance(&id), &instance.operation),
+            operation: match instance.kept.filter(|_| instance.is_hidden()) {
+                None => self.last(&Key::instance(&id), &instance.operation),
+                Some(kept) => LastOperation {
+                    kind: Kind::Deprovision,
+                    condition: Condition::Kept,
+                    since: None,
+                    text: Some(format!("until {}", format_rfc3339_seconds(kept.until.0))),
+                },
+            },
+            protected: instance.protected.is_some(),
             id,
         }
     }
@@ -272,6 +292,13 @@ impl Look<'_> {
             since: operation.requested().map(|requested| requested.at.0),
             text: progress.or_else(|| operation.description.clone()),
         }
+    }
+}
+
+fn condition_of(instance: &Instance) -> Condition {
+    match instance.is_hidden() {
+        true => Condition::Kept,
+        false => condition(&instance.operation),
     }
 }
 

@@ -83,6 +83,8 @@ pub struct PlanRules {
     pub retired: bool,
     /// A binding is unbound when its lifetime is over.
     pub unbind_expired: bool,
+    /// How long an instance that was deprovisioned is kept, hidden, before the adapter removes it.
+    pub retain: Option<Duration>,
 }
 
 /// spec: Catalog Management, Maintenance Info Object.

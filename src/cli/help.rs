@@ -19,7 +19,7 @@ Usage:
                           print or write the catalog file of a worlds-simplest-service-broker with the same environment
   brokerlet state COMMAND
                           look into the state, export, import, copy, back up and repair it: list, show, export,
-                          import, adopt, copy, backup, check, compact, forget
+                          import, adopt, copy, backup, check, compact, protect, unprotect, undelete, forget
   brokerlet health [URL]  ask a running broker whether it is healthy
   brokerlet help [COMMAND], --help, -h
                           print this help, or that of a command
@@ -90,7 +90,7 @@ Exit codes: 0 done, 1 the environment is wrong or the file cannot be written, 64
         "\
 Usage:
   brokerlet state list [--service X] [--plan X] [--organization X] [--space X]
-                       [--failed] [--in-progress] [--orphaned] [--json]
+                       [--failed] [--in-progress] [--orphaned] [--kept] [--protected] [--json]
   brokerlet state show ID [--credentials] [--json]
   brokerlet state check [--json]
   brokerlet state export [FILE] [--unsealed]
@@ -99,15 +99,20 @@ Usage:
   brokerlet state adopt LIST [--dry-run] [--skip-failed] [--json]
   brokerlet state copy FROM TO
   brokerlet state compact
+  brokerlet state protect ID [--reason TEXT]
+  brokerlet state unprotect ID
+  brokerlet state undelete ID
   brokerlet state forget ID [--yes]
 
 Looks into the file or database where the broker of the same environment keeps its state, or that --store names. list,
 show, check, export and backup go on beside brokers that run, and change nothing; in a database they need SELECT alone.
-import and copy are refused while a broker runs, adopt, compact and forget while one runs on the file. In a database,
-adopt and forget go on beside brokers, and forget leaves what one of them works on.
+protect, unprotect and undelete go on beside brokers, too. import and copy are refused while a broker runs, adopt, compact
+and forget while one runs on the file. In a database, adopt and forget go on beside brokers, and forget leaves what one
+of them works on.
 
-  list     service instances in the order of their ids; --orphaned: those whose plan is not in the catalog. --service,
-           --plan, --organization and --space take an id, or a name where it is known
+  list     service instances in the order of their ids; --orphaned: those whose plan is not in the catalog; --kept: those
+           that were deprovisioned and are kept; --protected: those that cannot be. --service, --plan, --organization and
+           --space take an id, or a name where it is known
   show     a service instance and its bindings; --credentials shows credentials, parameters and what adapters keep
   check    the structure of the file, records that cannot be read, or opened with BROKER_SEAL_KEYS, instances without a
            plan in the catalog, bindings without an instance: a line for each fault
@@ -121,6 +126,8 @@ adopt and forget go on beside brokers, and forget leaves what one of them works 
            is written; --skip-failed: those that are. --dry-run writes nothing. What is there already stays
   copy     all records of one store into another one without records, sealed as by import: all of it or nothing
   compact  gives back the space of what was deleted (a database: VACUUM)
+  protect  has every deprovision of an instance refused, with the reason; unprotect ends that
+  undelete brings back an instance that was deprovisioned and is kept (retain of its plan); its bindings are gone
   forget   removes the records of an instance and its bindings and calls no adapter, after a person has cleaned up
 
   --store STORE   where the state is [BROKER_STORE, or the database in VCAP_SERVICES]

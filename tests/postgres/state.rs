@@ -204,6 +204,19 @@ fn every_command_works_beside_brokers_or_says_what_does() {
     operator.fails(64, &["backup", "copy.db"], "pg_dump");
     operator.fails(64, &["compact"], "VACUUM");
 
+    operator.does(&["protect", "i-1", "--reason", "Payroll"]);
+    for broker in [&one, &two] {
+        broker
+            .delete(&format!("{}{IDS}", instance("i-1")))
+            .expect_naming(422, "Payroll");
+    }
+    operator.does(&["unprotect", "i-1"]);
+    looker.fails(
+        74,
+        &[&["protect", "i-1"], &rights[..]].concat(),
+        "permission denied",
+    );
+
     operator.fails(64, &["forget", "i-1"], "--yes");
     operator.fails(1, &["forget", "nobody", "--yes"], "not in the state");
     operator.does(&["forget", "i-1", "--yes"]);

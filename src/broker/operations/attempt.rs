@@ -14,7 +14,7 @@ use crate::log;
 use crate::store::Key;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What an attempt works with.
 pub struct Attempt<'a> {
@@ -29,10 +29,7 @@ impl Attempt<'_> {
         let outcome = match (key, subject) {
             (Key::Instance(id), Subject::Instance(instance)) => match instance.operation.kind {
                 Kind::Update => self.update(id, instance),
-                Kind::Deprovision => {
-                    let removed = self.deprovision_with_bindings(id, instance);
-                    removed.map(|()| Success::Removed)
-                }
+                Kind::Deprovision => self.deprovision_with_bindings(id, instance),
                 _ => self.provision(id, instance),
             },
             (Key::Binding(instance_id, id), Subject::Binding(instance, binding)) => {
@@ -51,18 +48,18 @@ impl Attempt<'_> {
         })
     }
 
-    /// Removes what a creation may have made, or what a removal was to remove.
-    pub fn take_back(&self, key: &Key, subject: &Subject) -> Result<(), AttemptError> {
+    /// Removes what a creation may have made, or does what a removal was to do.
+    pub fn take_back(&self, key: &Key, subject: &Subject) -> Outcome {
         match (key, subject) {
             (Key::Instance(id), Subject::Instance(instance))
                 if instance.operation.kind == Kind::Provision =>
             {
-                self.deprovision(id, instance)
+                self.deprovision(id, instance).map(|()| Success::Removed)
             }
-            (Key::Binding(instance_id, id), Subject::Binding(instance, binding)) => {
-                self.unbind(instance_id, instance, id, binding)
-            }
-            _ => self.make(key, subject).map(drop),
+            (Key::Binding(instance_id, id), Subject::Binding(instance, binding)) => self
+                .unbind(instance_id, instance, id, binding)
+                .map(|()| Success::Removed),
+            _ => self.make(key, subject),
         }
     }
 
@@ -105,8 +102,9 @@ impl Attempt<'_> {
         Ok(Success::Instance(after))
     }
 
-    /// Removes what adapters have made for the bindings of an instance that is being deprovisioned, then the instance.
-    fn deprovision_with_bindings(&self, id: &str, instance: &Instance) -> Result<(), AttemptError> {
+    /// Removes what adapters have made for the bindings of an instance that is being deprovisioned, then the instance. Where
+    /// the plan says that it is kept, that is done later.
+    fn deprovision_with_bindings(&self, id: &str, instance: &Instance) -> Outcome {
         // Read again: from here on no binding can be added.
         let bindings = self.state.idle_bindings(id).map_err(|error| AttemptError {
             // One came in between; when it is done, it goes too.
@@ -130,7 +128,19 @@ impl Attempt<'_> {
                 )
                 .send();
         }
-        self.deprovision(id, instance)
+        match self.retain(instance) {
+            Some(time) => Ok(Success::Instance(instance.kept_for(time))),
+            None => self.deprovision(id, instance).map(|()| Success::Removed),
+        }
+    }
+
+    /// How long an instance that is being deprovisioned is to be kept. What was never made in full is not, and nothing twice.
+    fn retain(&self, instance: &Instance) -> Option<Duration> {
+        if instance.kept.is_some() || instance.operation.unmade {
+            return None;
+        }
+        let offer = self.plans.lookup(&instance.service_id, &instance.plan_id);
+        offer.ok()?.plan.rules.retain
     }
 
     /// Has the adapter remove the instance.

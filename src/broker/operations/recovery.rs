@@ -5,7 +5,7 @@ use super::attempt::Attempt;
 use super::{End, Operations};
 use crate::broker::protocol::error::Error;
 use crate::broker::protocol::operation::{self, Kind, Operation};
-use crate::broker::protocol::subject::{AttemptError, Ending, Subject, Success};
+use crate::broker::protocol::subject::{AttemptError, Ending, Outcome, Subject};
 use crate::log;
 use crate::store::{self, Key};
 
@@ -156,11 +156,9 @@ impl Operations {
                 500,
                 "The service broker was stopped during the update. Try again.",
             ))),
-            _ => {
-                self.take_back(key, &subject, end)
-                    .map_err(|failed| failed.error)?;
-                Ok(Success::Removed)
-            }
+            _ => Ok(self
+                .take_back(key, &subject, end)
+                .map_err(|failed| failed.error)?),
         };
         self.state
             .conclude(key, revision, &operation.id, &subject.ending(outcome))?;
@@ -168,8 +166,8 @@ impl Operations {
         Ok(Open::Settled(kind, subject.plan_ids()[0].to_owned()))
     }
 
-    /// Removes what the operation was to remove, or may have made.
-    fn take_back(&self, key: &Key, subject: &Subject, end: Instant) -> Result<(), AttemptError> {
+    /// Does what a removal was to do, or removes what the operation may have made.
+    fn take_back(&self, key: &Key, subject: &Subject, end: Instant) -> Outcome {
         let late = || {
             AttemptError::half_way(Error::new(
                 503,

@@ -130,6 +130,14 @@ impl Error {
         }
     }
 
+    /// 422: an operator has said that it must not be deleted. spec: Deprovisioning, Body of errors.
+    pub fn protected(description: impl Into<Cow<'static, str>>) -> Error {
+        Error {
+            instance_usable: Some(true),
+            ..Error::coded(422, "InstanceProtected", description)
+        }
+    }
+
     /// 500, with the cause for the operator alone.
     pub fn internal(description: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Error {
         Error {

@@ -204,6 +204,8 @@ impl Ending {
             (Kind::Provision, Ending::Instance(instance)) => {
                 Answer::new(201, "created", &instance.answer())
             }
+            // It is kept, which is nothing to the platform.
+            (Kind::Deprovision, _) => Ok(Answer::empty("deleted")),
             (_, Ending::Instance(instance)) => Answer::new(200, "updated", &instance.answer()),
             (_, Ending::Binding(binding)) => Answer::new(201, "created", &binding.answer),
             _ => Ok(Answer::empty("deleted")),

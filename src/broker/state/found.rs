@@ -1,6 +1,7 @@
 //! Records as a store keeps them: JSON.
 
 use crate::broker::protocol::error::Error;
+use crate::broker::protocol::instance::record::Instance;
 use crate::broker::protocol::operation::Operation;
 use crate::broker::protocol::tombstone::Tombstone;
 use crate::store::{Change, Key, Record, Revision};
@@ -18,8 +19,23 @@ pub struct Found<T> {
     pub record: Option<T>,
     /// The last operation of a record that is no more.
     pub gone: Option<Operation>,
+    /// A service instance that was deprovisioned and is kept. Nobody but the broker itself works with it.
+    pub kept: Option<Box<T>>,
     /// Another broker works on it.
     pub elsewhere: bool,
+}
+
+impl Found<Instance> {
+    /// As [`Found::new`], but what is kept is no record.
+    pub fn visible(found: Option<Record>) -> Result<Found<Instance>, Error> {
+        let mut found = Found::<Instance>::new(found)?;
+        if let Some(instance) = found.record.take_if(|instance| instance.is_hidden()) {
+            let operation = &instance.operation;
+            found.gone = operation.asynchronous.then(|| operation.clone());
+            found.kept = Some(instance.into());
+        }
+        Ok(found)
+    }
 }
 
 impl<T: DeserializeOwned> Found<T> {
@@ -34,6 +50,7 @@ impl<T: DeserializeOwned> Found<T> {
                 revision: Revision::ABSENT,
                 record: None,
                 gone: None,
+                kept: None,
                 elsewhere: false,
             });
         };
@@ -42,6 +59,7 @@ impl<T: DeserializeOwned> Found<T> {
                 revision,
                 record: Some(record),
                 gone: None,
+                kept: None,
                 elsewhere,
             }),
             Err(error) => match serde_json::from_slice::<Tombstone>(&body) {
@@ -49,6 +67,7 @@ impl<T: DeserializeOwned> Found<T> {
                     revision,
                     record: None,
                     gone: Some(tombstone.operation),
+                    kept: None,
                     elsewhere: false,
                 }),
                 Err(_) => Err(error),

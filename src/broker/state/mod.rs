@@ -79,9 +79,10 @@ impl State {
         self.store.close();
     }
 
+    /// One that was deprovisioned and is kept is as good as gone.
     pub fn instance(&self, id: &str) -> Result<Found<Instance>, Error> {
         let mut records = self.store.read(&[Key::instance(id)])?.into_iter();
-        Found::new(records.next().flatten())
+        Found::visible(records.next().flatten())
     }
 
     /// An instance and one of its bindings, of one moment.
@@ -93,7 +94,7 @@ impl State {
         let keys = [Key::instance(instance_id), Key::binding(instance_id, id)];
         let mut records = self.store.read(&keys)?.into_iter();
         Ok((
-            Found::new(records.next().flatten())?,
+            Found::visible(records.next().flatten())?,
             Found::new(records.next().flatten())?,
         ))
     }
@@ -274,6 +275,7 @@ impl State {
                 too_many.then_some(now)
             }
             (Ending::Binding(binding), Some(_)) => binding.expires_at(),
+            (Ending::Instance(instance), Some(_)) => instance.kept.map(|kept| kept.until.0),
             _ => None,
         };
         if let Some(time) = due {
@@ -384,7 +386,7 @@ fn put_subject(key: &Key, revision: Revision, subject: &Subject) -> Result<Chang
     }
 }
 
-/// The changes that write an ending. With an instance, its bindings go, and what is remembered of them.
+/// The changes that write an ending. With an instance, its bindings go, and what is remembered of them; also if it is kept.
 fn changes(
     key: &Key,
     revision: Revision,
@@ -392,12 +394,15 @@ fn changes(
     now: SystemTime,
 ) -> Result<Vec<Change>, Error> {
     let key = key.clone();
-    let bindings = match (&key, ending) {
-        (Key::Instance(instance), Ending::Nothing | Ending::Tombstone(_)) => {
-            Some(Change::DeleteBindings {
-                instance: instance.clone(),
-            })
-        }
+    let is_gone = match ending {
+        Ending::Nothing | Ending::Tombstone(_) => true,
+        Ending::Instance(instance) => instance.is_hidden(),
+        Ending::Binding(_) => false,
+    };
+    let bindings = match &key {
+        Key::Instance(instance) if is_gone => Some(Change::DeleteBindings {
+            instance: instance.clone(),
+        }),
         _ => None,
     };
     let change = match ending {

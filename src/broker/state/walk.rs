@@ -1,6 +1,8 @@
 //! Going through the whole state, in small steps, beside whatever else is done. With a million instances that takes seconds.
 
 use super::State;
+use crate::broker::protocol::instance::record::Kept;
+use crate::broker::protocol::operation::State as Progress;
 use crate::store::{self, Record};
 
 use serde::Deserialize;
@@ -18,6 +20,14 @@ pub struct Member<'a> {
     pub plan_id: Cow<'a, str>,
     #[serde(borrow)]
     update: Option<Update<'a>>,
+    /// It was deprovisioned, and is kept.
+    pub kept: Option<Kept>,
+    operation: Step,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    state: Progress,
 }
 
 #[derive(Deserialize)]
@@ -30,6 +40,10 @@ impl<'a> Member<'a> {
     /// `None` for what cannot be read: it is told when somebody asks for it.
     pub fn read(record: &'a Record) -> Option<Member<'a>> {
         serde_json::from_slice(&record.body).ok()
+    }
+
+    pub fn in_progress(&self) -> bool {
+        self.operation.state == Progress::InProgress
     }
 
     /// Its plan, and the one that it is being updated to.

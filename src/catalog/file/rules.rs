@@ -3,7 +3,7 @@
 use super::take;
 use crate::catalog::finding::Findings;
 use crate::catalog::{PlanRules, Service};
-use crate::json;
+use crate::{duration, json};
 
 use serde_json::Value;
 use std::collections::HashMap;
@@ -44,22 +44,33 @@ fn take_rules(
     default: &PlanRules,
     findings: &mut Findings,
 ) -> PlanRules {
-    let mut complain = |key: &str, found: String, wanted: &str| {
-        findings.error(
-            format!("{place}.{key}"),
-            format!("found {found}, wanted {wanted}"),
-        );
+    let mut complain = |key: &str, found: &Value, wanted: &str| {
+        let found = match found {
+            Value::String(text) => format!("{text:?}"),
+            other => json::kind(other).to_owned(),
+        };
+        let place = format!("{place}.{key}");
+        findings.error(place, format!("found {found}, wanted {wanted}"));
     };
-    let mut is = |key: &str| match take(holder, key)? {
-        Value::Null => None,
-        Value::Bool(is) => Some(is),
-        other => {
-            complain(key, json::kind(&other).to_owned(), "true or false");
-            None
+    let mut given = |key: &str| take(holder, key).filter(|value| !value.is_null());
+    let mut is = |key: &str| {
+        let value = given(key)?;
+        if !value.is_boolean() {
+            complain(key, &value, "true or false");
         }
+        value.as_bool()
     };
+    let (retired, unbind_expired) = (is("retired"), is("unbind_expired"));
+    let retain = given("retain").and_then(|value| {
+        let time = value.as_str().and_then(duration::parse);
+        if time.is_none() {
+            complain("retain", &value, "a duration such as \"14d\" or \"12h\"");
+        }
+        time
+    });
     PlanRules {
-        retired: is("retired").unwrap_or(default.retired),
-        unbind_expired: is("unbind_expired").unwrap_or(default.unbind_expired),
+        retired: retired.unwrap_or(default.retired),
+        unbind_expired: unbind_expired.unwrap_or(default.unbind_expired),
+        retain: retain.or(default.retain),
     }
 }

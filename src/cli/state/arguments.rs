@@ -32,6 +32,12 @@ pub(super) enum Command {
     Backup(PathBuf),
     Check,
     Compact,
+    Protect {
+        id: String,
+        reason: Option<String>,
+    },
+    Unprotect(String),
+    Undelete(String),
     Forget {
         id: String,
         yes: bool,
@@ -50,10 +56,14 @@ pub(super) struct Filters {
     pub in_progress: bool,
     /// The plan is not in the catalog.
     pub orphaned: bool,
+    /// Deprovisioned, and kept for a while.
+    pub kept: bool,
+    /// Not to be deprovisioned.
+    pub protected: bool,
 }
 
 /// Each command: its name, how many arguments it has at least and at most, and its own options.
-const COMMANDS: [(&str, usize, usize, &[&str]); 10] = [
+const COMMANDS: [(&str, usize, usize, &[&str]); 13] = [
     (
         "list",
         0,
@@ -66,6 +76,8 @@ const COMMANDS: [(&str, usize, usize, &[&str]); 10] = [
             "--failed",
             "--in-progress",
             "--orphaned",
+            "--kept",
+            "--protected",
             "--json",
         ],
     ),
@@ -77,18 +89,22 @@ const COMMANDS: [(&str, usize, usize, &[&str]); 10] = [
     ("backup", 1, 1, &[]),
     ("check", 0, 0, &["--json"]),
     ("compact", 0, 0, &[]),
+    ("protect", 1, 1, &["--reason"]),
+    ("unprotect", 1, 1, &[]),
+    ("undelete", 1, 1, &[]),
     ("forget", 1, 1, &["--yes"]),
 ];
 /// Options of every command.
 const COMMON: [&str; 2] = ["--store", "--catalog"];
 /// Options that a value follows.
-const WITH_VALUE: [&str; 6] = [
+const WITH_VALUE: [&str; 7] = [
     "--store",
     "--catalog",
     "--service",
     "--plan",
     "--organization",
     "--space",
+    "--reason",
 ];
 
 impl Options {
@@ -146,7 +162,9 @@ impl Options {
                 ("copy", _) => {
                     "wanted two stores, the one to copy from and the one to copy to".to_owned()
                 }
-                ("show" | "forget", _) => "wanted the id of a service instance".to_owned(),
+                ("show" | "protect" | "unprotect" | "undelete" | "forget", _) => {
+                    "wanted the id of a service instance".to_owned()
+                }
                 _ => "wanted the name of a file".to_owned(),
             };
             return Err(format!("state {name}: {what}"));
@@ -169,6 +187,8 @@ impl Options {
                     failed: has("--failed"),
                     in_progress: has("--in-progress"),
                     orphaned: has("--orphaned"),
+                    kept: has("--kept"),
+                    protected: has("--protected"),
                 }),
                 "show" => Command::Show {
                     id: id(),
@@ -192,6 +212,12 @@ impl Options {
                 "backup" => Command::Backup(file().unwrap_or_default()),
                 "check" => Command::Check,
                 "compact" => Command::Compact,
+                "protect" => Command::Protect {
+                    id: id(),
+                    reason: text("--reason").filter(|text| !text.trim().is_empty()),
+                },
+                "unprotect" => Command::Unprotect(id()),
+                "undelete" => Command::Undelete(id()),
                 _ => Command::Forget {
                     id: id(),
                     yes: has("--yes"),

@@ -126,5 +126,7 @@ impl Filters {
             && (!self.failed || state == Some("failed"))
             && (!self.in_progress || state == Some("in progress"))
             && (!self.orphaned || name.is_none())
+            && (!self.kept || shown.text("/kept/until").is_some())
+            && (!self.protected || shown.text("/protected/since").is_some())
     }
 }

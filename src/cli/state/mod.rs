@@ -1,6 +1,7 @@
 //! `brokerlet state`: what is in the state, and what an operator does with it, while the broker runs or not.
 
 mod adopt;
+mod amend;
 mod arguments;
 mod inspect;
 mod list;
@@ -74,6 +75,9 @@ fn carry_out(options: &Options, kinds: &Kinds) -> Result<(), Failed> {
         Command::Backup(file) => transfer::backup(&*place.read()?, file),
         Command::Check => inspect::check(&*place.read()?, catalog, options.json),
         Command::Compact => inspect::compact(&*place.change()?),
+        Command::Protect { id, reason } => amend::protect(&*place.beside()?, id, reason.as_deref()),
+        Command::Unprotect(id) => amend::unprotect(&*place.beside()?, id),
+        Command::Undelete(id) => amend::undelete(&*place.beside()?, id),
         Command::Forget { id, yes } => inspect::forget(&*place.change()?, id, *yes),
     }
 }

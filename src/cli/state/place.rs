@@ -117,6 +117,14 @@ impl Place {
         }
     }
 
+    /// For a change of a record or two, beside brokers or not.
+    pub fn beside(&self) -> Result<Box<dyn Inspect>, Failed> {
+        Ok(match &self.0 {
+            StoreConfig::File { path, .. } => Box::new(Sqlite::open_beside(path)?),
+            _ => self.read()?,
+        })
+    }
+
     /// Instead of brokers: refused if one runs. What is not there is made.
     pub fn alone(&self) -> Result<Box<dyn Inspect>, Failed> {
         Ok(match &self.0 {

@@ -71,7 +71,14 @@ impl Shown {
     /// As in `update succeeded`.
     pub fn operation(&self) -> String {
         let part = |place| self.text(place).unwrap_or("-");
-        format!("{} {}", part("/operation/kind"), part("/operation/state"))
+        let mut text = format!("{} {}", part("/operation/kind"), part("/operation/state"));
+        if let Some(until) = self.text("/kept/until") {
+            text += &format!(", kept until {until}");
+        }
+        if self.text("/protected/since").is_some() {
+            text += ", protected";
+        }
+        text
     }
 
     pub fn updated(&self) -> Option<&str> {
@@ -116,6 +123,9 @@ impl Shown {
             ("last_operation", self.text("/operation/kind")),
             ("state", self.text("/operation/state")),
             ("description", self.text("/operation/description")),
+            ("kept_until", self.text("/kept/until")),
+            ("protected_since", self.text("/protected/since")),
+            ("protected_reason", self.text("/protected/reason")),
             ("created", self.text("/created/at")),
             ("updated", self.updated()),
         ];

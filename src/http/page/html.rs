@@ -180,6 +180,7 @@ pub fn condition(operation: &LastOperation) -> String {
         Condition::Ready => "ready",
         Condition::InProgress => "busy",
         Condition::Failed => "failed",
+        Condition::Kept => "busy",
     };
     let mut cell = format!(
         "<strong class=\"{class}\">{}</strong>",

@@ -24,7 +24,7 @@ fn asked(query: &str) -> Result<(Filter, String), Error> {
                 filter.condition = Condition::ALL.into_iter().find(|it| it.name() == trimmed);
                 if filter.condition.is_none() {
                     return Err(Error::bad_request(format!(
-                        "state: found {trimmed:?}, wanted ready, in progress or failed."
+                        "state: found {trimmed:?}, wanted ready, in progress, failed or kept."
                     )));
                 }
             }
@@ -158,13 +158,19 @@ fn select<'a>(
     html.put("</select></div>\n");
 }
 
+fn nowhere(id: &str) -> Error {
+    Error::not_found(format!("There is no service instance {id:?}."))
+}
+
 /// `prefix`: for an operator. Others see neither where it is nor who made it.
 pub fn one(broker: &Broker, id: &str, nonce: &str, prefix: Option<&str>) -> Result<Vec<u8>, Error> {
     let Some((instance, bindings)) = broker.look_at_instance(id)? else {
-        return Err(Error::not_found(format!(
-            "There is no service instance {id:?}."
-        )));
+        return Err(nowhere(id));
     };
+    // To users it is gone.
+    if prefix.is_none() && instance.operation.condition == Condition::Kept {
+        return Err(nowhere(id));
+    }
     let title = instance.name.as_deref().unwrap_or(&instance.id);
     let mut html = Html::new(title, nonce, prefix);
     html.put("<dl>\n");
@@ -187,6 +193,10 @@ pub fn one(broker: &Broker, id: &str, nonce: &str, prefix: Option<&str>) -> Resu
         line("Organisation", text(&instance.organization));
         line("Space", text(&instance.space));
         line("Adapter", text(&instance.adapter));
+        line(
+            "Protected",
+            text(if instance.protected { "yes" } else { "no" }),
+        );
     }
     html.put("</dl>\n");
     html.heading("Bindings");

@@ -39,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Pages in the log after which they are taken over into the file: 16 MB. A page that many commits change is then written
 /// to the file once for all of them.
 const CHECKPOINT_PAGES: u32 = 4000;
+/// How much is kept in memory of a file in which a record or two are changed, in bytes.
+const CACHE_BESIDE: usize = 1 << 20;
 /// What the log is cut to, when readers had made it grow: a log of the usual length keeps its blocks, which is faster.
 const LOG_BYTES: u32 = 20 << 20;
 
@@ -93,6 +95,23 @@ impl Sqlite {
             .read(&store.place, |connection| Ok(schema::version(connection)))?
             .map_err(|error| failed(&store.place, "cannot be read", &error))
             .and_then(|version| schema::known(version, &store.place))?;
+        Ok(store)
+    }
+
+    /// Opens a file that is there to change a record or two, whether a broker uses it or not.
+    pub fn open_beside(path: &Path) -> Result<Sqlite, Error> {
+        let mut store = Sqlite::open_to_read(path, CACHE_BESIDE)?;
+        let cannot = |error| failed(&store.place, "cannot be opened", &error);
+        let connection = connect(&store.place, CACHE_BESIDE).map_err(cannot)?;
+        if !schema::is_current(&connection).map_err(cannot)? {
+            let message =
+                "of an earlier version of brokerlet; start a broker of this version on it first";
+            return Err(store.place.error(message));
+        }
+        write_ahead(&connection).map_err(cannot)?;
+        let writer = Writer::beside(connection)
+            .map_err(|error| store.place.error(&format!("no random numbers: {error}")))?;
+        store.writer = Some(writer);
         Ok(store)
     }
 

@@ -86,6 +86,11 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<i32> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
+/// Whether nothing is left to migrate.
+pub(super) fn is_current(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(usize::try_from(version(connection)?) == Ok(STEPS.len()))
+}
+
 /// Refuses what a newer brokerlet has written.
 pub(super) fn known(version: i32, place: &Place) -> Result<(), Error> {
     match usize::try_from(version) {

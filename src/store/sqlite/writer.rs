@@ -1,11 +1,13 @@
 //! What writes to the file: commits that meet share a transaction.
 
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::guard::Place;
 use super::{failed, schema};
+use crate::random;
 use crate::store::group::Group;
 use crate::store::inspect::{Filling, Put};
 use crate::store::{Change, Error, Outcome, Revision};
@@ -27,6 +29,9 @@ struct Ledger {
 /// How many revisions are written down as given at once. Those that a process has left are lost, which costs nothing.
 const REVISIONS: u64 = 1 << 16;
 
+/// Revisions from here to 2^63 are those of [`Writer::beside`].
+const BESIDE: u64 = 1 << 62;
+
 impl Writer {
     pub(super) fn new(connection: Connection) -> rusqlite::Result<Writer> {
         let reserved = schema::reserved(&connection)?;
@@ -34,6 +39,21 @@ impl Writer {
             connection,
             next: reserved,
             reserved,
+        };
+        Ok(Writer {
+            group: Group::new(usize::MAX),
+            ledger: Mutex::new(Some(ledger)),
+        })
+    }
+
+    /// For a few commits beside a broker. Its revisions are random numbers that no broker comes to by counting.
+    pub(super) fn beside(connection: Connection) -> io::Result<Writer> {
+        let mut random = [0; 8];
+        random::fill(&mut random)?;
+        let ledger = Ledger {
+            connection,
+            next: BESIDE | u64::from_le_bytes(random) >> 3,
+            reserved: u64::MAX,
         };
         Ok(Writer {
             group: Group::new(usize::MAX),
@@ -149,6 +169,10 @@ impl Ledger {
     /// Writes another transaction over one that failed, so that it does not come to light after kill -9: where only the sync
     /// failed, all of it may be in the log. If this fails as well, the next commit does it.
     fn take_back(&mut self) {
+        // Beside a broker, which writes soon.
+        if self.reserved == u64::MAX {
+            return;
+        }
         let reserved = self.reserved + 1;
         if schema::reserve(&self.connection, reserved).is_ok() {
             self.reserved = reserved;

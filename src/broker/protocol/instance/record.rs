@@ -2,7 +2,7 @@
 
 use crate::adapter::{InstanceCall, Origin, Provisioned, Run};
 use crate::broker::protocol::body::Field;
-use crate::broker::protocol::operation::{Operation, Stamp, State};
+use crate::broker::protocol::operation::{Moment, Operation, Stamp, State};
 use crate::catalog::{Plan, Service};
 use crate::json::{self, Object};
 
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// The record of a service instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,6 +46,29 @@ pub struct Instance {
     /// What is to be changed, while an update is in progress. All else is as it was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<Box<PendingUpdate>>,
+    /// An operator does not want it deprovisioned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected: Option<Box<Protection>>,
+    /// It was deprovisioned, and is kept for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
+}
+
+/// Why an instance is not to be deprovisioned.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Protection {
+    pub since: Moment,
+    /// In words for users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// For how long an instance is kept that was deprovisioned.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Kept {
+    pub since: Moment,
+    /// When the adapter removes it.
+    pub until: Moment,
 }
 
 /// An update that is in progress, as the platform asked for it.
@@ -82,7 +106,26 @@ impl Instance {
             updated: self.updated.clone(),
             operation,
             update: self.update.clone(),
+            protected: self.protected.clone(),
+            kept: self.kept,
         }
+    }
+
+    /// The instance once it is deprovisioned, and kept for so long.
+    pub fn kept_for(&self, time: Duration) -> Instance {
+        let since = SystemTime::now();
+        Instance {
+            kept: Some(Kept {
+                since: Moment(since),
+                until: Moment(since + time),
+            }),
+            ..self.during(self.operation.ended(State::Succeeded))
+        }
+    }
+
+    /// Whether it was deprovisioned, and is kept until its time is over.
+    pub fn is_hidden(&self) -> bool {
+        self.kept.is_some() && !self.operation.in_progress()
     }
 
     /// The instance once the provision that is in progress has succeeded.

@@ -87,6 +87,8 @@ impl<'a> ProvisionRequest<'a> {
             updated: None,
             operation,
             update: None,
+            protected: None,
+            kept: None,
         }
     }
 

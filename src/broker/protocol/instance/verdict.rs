@@ -2,7 +2,7 @@
 //!
 //! These functions are the tables of the specification. They touch nothing.
 
-use super::record::Instance;
+use super::record::{Instance, Protection};
 use super::request::{Changes, ProvisionRequest, UpdateRequest};
 use crate::broker::protocol::error::Error;
 use crate::broker::protocol::operation::{Kind, State};
@@ -101,6 +101,8 @@ pub enum Deprovision<'r> {
     Gone,
     /// 400: the instance is of another service offering or plan.
     Mismatch(Error),
+    /// 422: an operator does not want it to go.
+    Protected(&'r Protection),
     /// 200 or 202. An asynchronous provision may be in progress: it is to be cut off.
     Delete(&'r Instance),
     /// 202: it is being deprovisioned.
@@ -124,7 +126,11 @@ pub fn judge_deprovision<'r>(
         Kind::Deprovision if found.operation.is_polled() => Deprovision::Accepted(found),
         Kind::Provision if found.operation.is_polled() => Deprovision::Delete(found),
         kind if found.operation.in_progress() => Deprovision::Busy(kind),
-        _ => Deprovision::Delete(found),
+        // What was never made in full may go all the same.
+        _ => match &found.protected {
+            Some(protection) if found.operation.exists() => Deprovision::Protected(protection),
+            _ => Deprovision::Delete(found),
+        },
     }
 }
 

@@ -335,6 +335,7 @@ fn a_deprovision_is_judged_by_the_state_and_the_ids() {
         let verdict = match judge_deprovision(record, service, plan) {
             Deprovision::Gone => "410",
             Deprovision::Mismatch(_) => "400",
+            Deprovision::Protected(_) => "protected",
             Deprovision::Delete(_) => "delete",
             Deprovision::Accepted(_) => "202",
             Deprovision::Busy(_) => "422",
@@ -368,6 +369,24 @@ fn a_deprovision_is_judged_by_the_state_and_the_ids() {
         let wrong = if state.is_empty() { "410" } else { "400" };
         assert_eq!(judge(record.as_ref(), "s", "x"), wrong, "{state:?}");
         assert_eq!(judge(record.as_ref(), "x", "p"), wrong, "{state:?}");
+    }
+}
+
+#[test]
+fn what_is_protected_is_not_deprovisioned_unless_it_never_was() {
+    for state in STATES.into_iter().filter(|state| !state.is_empty()) {
+        let free = found(state).unwrap();
+        let mut record = free.clone();
+        let protection = serde_json::json!({ "since": "2026-01-01T00:00:00Z" });
+        record.protected = serde_json::from_value(protection).unwrap();
+        let was = !matches!(free.operation.kind, Kind::Provision) || state.contains("succeeded");
+        let wanted = match judge_deprovision(Some(&free), "s", "p") {
+            Deprovision::Delete(_) => was && !state.contains("unmade"),
+            _ => false,
+        };
+        let verdict = judge_deprovision(Some(&record), "s", "p");
+        let is_protected = matches!(verdict, Deprovision::Protected(_));
+        assert_eq!(is_protected, wanted, "{state:?}");
     }
 }
 

@@ -1,0 +1,139 @@
+//! `brokerlet state protect`, `unprotect` and `undelete`: second thoughts of an operator about an instance.
+
+use super::records::{Found, Shown};
+use super::{Failed, printable};
+use crate::broker::protocol::instance::record::Protection;
+use crate::broker::protocol::operation::{Kind, Moment, Operation, State};
+use crate::store::inspect::Inspect;
+use crate::store::{Change, Key, Outcome};
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+/// The fields of a record, each as it is written there.
+struct Fields(BTreeMap<String, Box<RawValue>>);
+
+impl Fields {
+    fn set(&mut self, name: &str, value: &impl Serialize) -> Result<(), Failed> {
+        let value = to_raw_value(value);
+        let value = value.map_err(|error| Failed::Unusable(format!("{name}: {error}")))?;
+        self.0.insert(name.to_owned(), value);
+        Ok(())
+    }
+}
+
+/// From now on, the instance is not deprovisioned.
+pub(super) fn protect(store: &dyn Inspect, id: &str, reason: Option<&str>) -> Result<(), Failed> {
+    let protection = Protection {
+        since: Moment(SystemTime::now()),
+        reason: reason.map(str::to_owned),
+    };
+    amend(store, id, |shown, fields| {
+        refuse_kept(id, shown)?;
+        fields.set("protected", &protection)
+    })?;
+    said(id, "is protected from deletion");
+    Ok(())
+}
+
+/// From now on, the instance may be deprovisioned.
+pub(super) fn unprotect(store: &dyn Inspect, id: &str) -> Result<(), Failed> {
+    amend(store, id, |_, fields| match fields.0.remove("protected") {
+        Some(_) => Ok(()),
+        None => Err(no(id, "is not protected; nothing was changed")),
+    })?;
+    said(id, "is protected no more");
+    Ok(())
+}
+
+/// Brings an instance back that was deprovisioned and is kept.
+pub(super) fn undelete(store: &dyn Inspect, id: &str) -> Result<(), Failed> {
+    amend(store, id, |_, fields| {
+        if fields.0.remove("kept").is_none() {
+            return Err(no(id, "is not deleted; nothing was changed"));
+        }
+        let operation = Operation::new(Kind::Provision, State::Succeeded);
+        fields.set("operation", &operation)
+    })?;
+    said(id, "is back, without bindings");
+    Ok(())
+}
+
+/// Changes the record of an instance on which no operation is in progress.
+fn amend(
+    store: &dyn Inspect,
+    id: &str,
+    change: impl FnOnce(&Shown, &mut Fields) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    let key = Key::instance(id);
+    let found = store
+        .read(std::slice::from_ref(&key))?
+        .into_iter()
+        .next()
+        .flatten();
+    let Some(record) = found else {
+        return Err(no(id, "not in the state"));
+    };
+    let shown = match Found::parse(&record.body) {
+        Found::Record(shown) => shown,
+        Found::Tombstone(since) => {
+            return Err(no(id, &format!("was deleted at {since}, and is not kept")));
+        }
+        Found::Unreadable(why) => {
+            return Err(unusable(id, &format!("the record cannot be read: {why}")));
+        }
+    };
+    if shown.text("/operation/state") == Some("in progress") {
+        let what = shown.text("/operation/kind").unwrap_or_default();
+        let what =
+            format!("{what} is in progress; nothing was changed, try again when that is done");
+        return Err(unusable(id, &what));
+    }
+    // Not by way of a tree: what the platform gave is kept as it is written.
+    let fields = serde_json::from_slice(&record.body);
+    let mut fields = Fields(fields.map_err(|_| unusable(id, "the record cannot be read"))?);
+    change(&shown, &mut fields)?;
+    let body = serde_json::to_vec(&fields.0);
+    let put = Change::Put {
+        key,
+        revision: record.revision,
+        body: body.map_err(|error| unusable(id, &error.to_string()))?,
+        open: false,
+    };
+    match store.commit(vec![put])? {
+        Outcome::Committed(_) => Ok(()),
+        Outcome::Conflict => Err(unusable(
+            id,
+            "it has changed meanwhile; nothing was changed, try again",
+        )),
+    }
+}
+
+fn refuse_kept(id: &str, shown: &Shown) -> Result<(), Failed> {
+    match shown.text("/kept/until") {
+        None => Ok(()),
+        Some(until) => Err(no(
+            id,
+            &format!(
+                "was deleted, and is kept until {until}; brokerlet state undelete brings it back"
+            ),
+        )),
+    }
+}
+
+fn no(id: &str, what: &str) -> Failed {
+    Failed::No(format!("service instance {id:?}: {what}"))
+}
+
+fn unusable(id: &str, what: &str) -> Failed {
+    Failed::Unusable(format!("service instance {id:?}: {what}"))
+}
+
+fn said(id: &str, what: &str) {
+    eprintln!(
+        "brokerlet: service instance {} {what}",
+        printable(&format!("{id:?}"))
+    );
+}
