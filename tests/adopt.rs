@@ -618,3 +618,24 @@ esac
         "{calls}"
     );
 }
+
+#[test]
+fn what_was_deleted_and_is_kept_is_not_there_already() {
+    let mut catalog = shared();
+    catalog["services"][0]["retain"] = json!("1h");
+    let house = House::new(catalog.clone());
+    let broker = Setup::in_folder(house.folder.clone())
+        .catalog(&catalog)
+        .start();
+    broker
+        .put(&instance("i"), &provision("mail-id", "small-id"))
+        .expect(201);
+    broker
+        .delete(&(instance("i") + "?service_id=mail-id&plan_id=small-id"))
+        .expect(200);
+    broker.stop();
+    let line = json!({ "instance_id": "i", "service": "mail", "plan": "small",
+        "organization_guid": "org-1", "space_guid": "space-1" });
+    let told = house.refused(line);
+    assert!(told.contains("brokerlet state undelete"), "{told}");
+}

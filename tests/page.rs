@@ -609,6 +609,70 @@ fn a_real_browser_shows_it_runs_nothing_and_has_no_complaint() {
     assert!(said.contains("CONSOLE"), "{said}");
 }
 
+/// What axe-core finds in that browser: the rules of WCAG 2.2 AA, and its own best practices.
+#[test]
+fn axe_finds_nothing_that_hinders_people() {
+    let axe = needs::python("axe_playwright_python/axe.min.js");
+    let Some(axe) = axe.filter(|_| needs::has(&["chromium"])) else {
+        return;
+    };
+    let broker = setup().start();
+    let context = json!({ "platform": "cloudfoundry", "instance_name": HOSTILE });
+    made(&broker, "i-1", json!({ "context": context }));
+    broker
+        .put(&binding("i-1", "b-1"), &bind(SERVICE, PLAN))
+        .expect(201);
+    let admin = admin(&broker);
+    let folder = Folder::new();
+    std::fs::copy(axe, folder.path().join("axe.js")).unwrap();
+    let run = "<script src=\"axe.js\"></script><script>axe.run().then(found => {\
+        const of = list => list.map(it => it.id + ': ' + it.nodes.map(node => node.html).join(' '));\
+        document.title = JSON.stringify({ violations: of(found.violations), passes: found.passes.map(it => it.id) });\
+        })</script></body>";
+    let look_at = |name: &str, page: &str, dark: bool| -> Value {
+        let file = folder.file(name, page.replace("</body>", run));
+        let mode = format!("--blink-settings=preferredColorScheme={}", u8::from(!dark));
+        let (page, said) = browse(&folder, &format!("file://{}", path(&file)), &[&mode]);
+        let (_, title) = page.split_once("<title>").unwrap();
+        let title = title.split_once("</title>").unwrap().0;
+        let title = title
+            .replace("&lt;", "<")
+            .replace("&gt;", ">")
+            .replace("&amp;", "&");
+        serde_json::from_str(&title).unwrap_or_else(|error| panic!("{error}: {title} {said}"))
+    };
+    for (name, target) in [
+        ("overview.html", "/"),
+        ("instances.html", "/instances"),
+        ("instance.html", "/instances/i-1"),
+    ] {
+        let page = html(&look(admin, target).expect(200));
+        for dark in [false, true] {
+            let found = look_at(name, &page, dark);
+            assert_eq!(found["violations"], json!([]), "{target}");
+            let passes = found["passes"].to_string();
+            for rule in [
+                "color-contrast",
+                "document-title",
+                "html-has-lang",
+                "heading-order",
+            ] {
+                assert!(passes.contains(rule), "{rule}: {passes}");
+            }
+        }
+    }
+    // It does find what is wrong.
+    let page = html(&look(admin, "/instances").expect(200));
+    let bad = page
+        .replace("<label for=", "<label data-for=")
+        .replace("lang=\"en\"", "");
+    let found = look_at("bad.html", &bad, false)["violations"].to_string();
+    assert!(
+        found.contains("html-has-lang") && found.contains("select-name"),
+        "{found}"
+    );
+}
+
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }

@@ -18,6 +18,13 @@ case " $* " in *' install '* | *' add '*) ;; *) exit 0 ;; esac
 for program in curl jq git find grep sed psql initdb postgres redis-cli redis-server promtool script setpriv prlimit unshare chromium; do
   cp "$BIN/cargo" "$BIN/$program"
 done
+cp "$BIN/snake" "$BIN/python3"
+"#;
+/// Python, whose pip installs what is asked for.
+const SNAKE: &str = r#"#!/bin/sh
+case $* in *--version) exit 0 ;; esac
+echo "${0##*/} $*" >>"$LOG"
+: >"$BROKERLET_TESTS_PYTHON/axe_playwright_python/axe.min.js"
 "#;
 const CARGO: &str = r#"#!/bin/sh
 echo "${0##*/} $* ($BROKERLET_TESTS_NEED_ALL)" >>"$LOG"
@@ -33,6 +40,8 @@ impl Machine {
             executable(&folder, manager, INSTALLS);
         }
         executable(&folder, "cargo", CARGO);
+        executable(&folder, "snake", SNAKE);
+        std::fs::create_dir_all(folder.path().join("python/axe_playwright_python")).unwrap();
         executable(&folder, "id", &format!("#!/bin/sh\necho {user}\n"));
         executable(&folder, "uname", "#!/bin/sh\necho Linux\n");
         executable(&folder, "cc", "#!/bin/sh\necho /usr/lib/libc.a\n");
@@ -55,6 +64,7 @@ impl Machine {
             .env("PATH", self.0.path())
             .env("BIN", self.0.path())
             .env("LOG", &log)
+            .env("BROKERLET_TESTS_PYTHON", self.0.path().join("python"))
             .envs(variables.iter().copied())
             .output()
             .unwrap();
@@ -74,13 +84,16 @@ fn what_is_missing_is_installed_with_what_the_system_has() {
     for (manager, wanted) in [
         (
             "apt-get",
-            "redis-tools redis-server prometheus bsdutils util-linux",
+            "redis-tools redis-server prometheus python3 python3-pip bsdutils util-linux",
         ),
         (
             "dnf",
             "/usr/bin/redis-cli /usr/bin/redis-server /usr/bin/promtool",
         ),
-        ("apk", "redis prometheus util-linux-misc setpriv"),
+        (
+            "apk",
+            "redis prometheus python3 py3-pip util-linux-misc setpriv",
+        ),
     ] {
         for user in ["0", "1000"] {
             let machine = Machine::new(manager, user);
@@ -99,6 +112,9 @@ fn what_is_missing_is_installed_with_what_the_system_has() {
             let told = installed.split_once(' ').unwrap().1;
             assert!(said.contains(told), "{told:?} is not in {said}");
             assert_eq!(done[done.len() - 2..], TESTS);
+            let pip =
+                "python3 -m pip install --quiet --root-user-action=ignore --no-deps --target ";
+            assert!(done[done.len() - 3].starts_with(pip), "{done:?}");
 
             // The second time everything is there.
             let before = done.len();

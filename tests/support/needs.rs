@@ -2,7 +2,7 @@
 //! it and lets nothing be left out.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Set by `tests/run`: what would be left out fails.
@@ -54,6 +54,20 @@ pub fn installed(program: &str) -> Option<PathBuf> {
         files.into_iter().find(|file| file.is_file())
     };
     names.iter().find_map(found)
+}
+
+/// A file of a package of Python that `tests/run` installs. `None` if it is not here: the test is left out.
+#[track_caller]
+pub fn python(file: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("BROKERLET_TESTS_PYTHON").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tests-python"),
+        PathBuf::from,
+    );
+    let found = Some(folder.join(file)).filter(|path| path.exists());
+    if found.is_none() {
+        leave_out(&format!("{file} missing"));
+    }
+    found
 }
 
 /// Sends a signal, such as `TERM`, to a process. The shell does it: not every machine has a program `kill`.

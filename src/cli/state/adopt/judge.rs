@@ -106,7 +106,7 @@ impl<'j> Judge<'j> {
         let key = Key::instance(id);
         let (revision, found) = self.find::<Instance>(&key)?;
         if let Some(found) = found {
-            settled(&found.operation)?;
+            there(&found)?;
             let is_other_url = dashboard_url.is_some() && dashboard_url != found.dashboard_url;
             let other = is_other_url.then_some("dashboard_url");
             differs(request.difference(&found).or(other))?;
@@ -224,7 +224,7 @@ impl<'j> Judge<'j> {
             let found = found.ok_or_else(|| {
                 "there is no such service instance; wanted one in the state, or verified in an earlier line".to_owned()
             })?;
-            settled(&found.operation)?;
+            there(&found)?;
             self.instances
                 .insert(id.to_owned(), (found, Some(revision)));
         }
@@ -291,6 +291,16 @@ fn one<'t, T>(
 
 fn twice() -> Stop {
     Stop::Refused("stands in an earlier line, too".to_owned())
+}
+
+/// An instance that platforms see, and nothing is in progress on it.
+fn there(found: &Instance) -> Result<(), Stop> {
+    match found.kept {
+        None => settled(&found.operation),
+        Some(_) => Err(Stop::Refused(
+            "was deleted, and is kept; wanted brokerlet state undelete first".to_owned(),
+        )),
+    }
 }
 
 /// Nothing is in progress on it, and it was made.
