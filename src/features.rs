@@ -3,6 +3,7 @@
 /// Their names, in the order of the alphabet.
 pub fn built_in() -> Vec<&'static str> {
     let all = [
+        ("http-adapter", cfg!(feature = "http-adapter")),
         ("postgres", cfg!(feature = "postgres")),
         ("schemas", cfg!(feature = "schemas")),
         ("tls", cfg!(feature = "tls")),

@@ -26,6 +26,8 @@ pub mod postgres;
 mod random;
 mod serve;
 pub mod store;
+#[cfg(any(feature = "http-adapter", feature = "postgres"))]
+mod trust;
 mod vcap;
 
 pub use adapter::{Adapter, Kinds, Settings};

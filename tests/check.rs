@@ -440,24 +440,30 @@ fn a_byte_order_mark_is_no_fault() {
     broker.get("/v2/catalog").expect(200);
 }
 
-#[cfg(not(feature = "postgres"))]
 #[test]
 fn an_adapter_that_is_not_built_in_says_so() {
-    let folder = Folder::new();
-    let catalog = json!({ "services": [{
-        "id": "s", "name": "s", "description": "s", "bindable": true,
-        "plans": [{ "id": "p", "name": "p", "description": "p", "adapter": { "kind": "postgres", "url": "postgres://u@h" } }],
-    }] });
-    folder.file("catalog.json", catalog.to_string());
-    let output = support::brokerlet()
-        .current_dir(folder.path())
-        .args(["check", "catalog.json"])
-        .output()
-        .unwrap();
-    let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{printed}");
-    assert!(
-        printed.contains("cargo build --features postgres"),
-        "{printed}"
-    );
+    for (kind, feature, is_built_in) in [
+        ("http", "http-adapter", cfg!(feature = "http-adapter")),
+        ("postgres", "postgres", cfg!(feature = "postgres")),
+    ] {
+        if is_built_in {
+            continue;
+        }
+        let folder = Folder::new();
+        let catalog = json!({ "services": [{
+            "id": "s", "name": "s", "description": "s", "bindable": true,
+            "plans": [{ "id": "p", "name": "p", "description": "p", "adapter": { "kind": kind, "url": "x://u@h" } }],
+        }] });
+        folder.file("catalog.json", catalog.to_string());
+        let output = support::brokerlet()
+            .current_dir(folder.path())
+            .args(["check", "catalog.json"])
+            .output()
+            .unwrap();
+        let printed =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        let wanted = format!("cargo build --features {feature}");
+        assert!(printed.contains(&wanted), "{printed}");
+    }
 }

@@ -407,6 +407,7 @@ fn every_command_has_a_help_however_one_asks_for_it() {
 #[test]
 fn the_version_is_one_line_and_names_what_is_built_in() {
     let built = [
+        ("http-adapter", cfg!(feature = "http-adapter")),
         ("postgres", cfg!(feature = "postgres")),
         ("schemas", cfg!(feature = "schemas")),
         ("tls", cfg!(feature = "tls")),

@@ -75,6 +75,7 @@ fn static_binary() -> &'static Path {
         let output = Command::new(env!("CARGO"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .args(["build", "--frozen", "--bin", "brokerlet", "--target", &host])
+            .args(cfg!(feature = "http-adapter").then_some("--features=http-adapter"))
             .args(cfg!(feature = "postgres").then_some("--features=postgres"))
             .arg("--target-dir")
             .arg(&target)

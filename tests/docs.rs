@@ -248,6 +248,47 @@ fn the_settings_of_exec_are_read_and_the_example_passes() {
     assert!(output.status.success(), "{printed}");
 }
 
+#[cfg(feature = "http-adapter")]
+#[test]
+fn the_settings_of_http_are_read_and_the_example_passes() {
+    let page = fs::read_to_string(root().join("docs/http.md")).unwrap();
+    let blocks = blocks(&page);
+    let example = blocks.iter().find(|block| block.language == "json");
+    let example: Value = serde_json::from_str(example.unwrap().text).unwrap();
+    let rows = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| Setting "));
+    let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
+    let names = rows.flat_map(|row| {
+        let cell = row.split('|').nth(1).unwrap();
+        cell.split('`').skip(1).step_by(2).collect::<Vec<_>>()
+    });
+    // What is null is absent, but known.
+    let mut settings = json!({});
+    names.for_each(|name| settings[name] = Value::Null);
+    let known = settings.as_object().unwrap().len();
+    settings = support::merged(&settings, example);
+    assert_eq!(
+        settings.as_object().unwrap().len(),
+        known + 1,
+        "with \"kind\""
+    );
+
+    let folder = Folder::new();
+    let mut catalog = support::programs::catalog(json!({}));
+    for plan in catalog["services"][0]["plans"].as_array_mut().unwrap() {
+        plan["adapter"] = settings.clone();
+    }
+    let file = folder.file("catalog.json", catalog.to_string());
+    let output = brokerlet()
+        .args(["check", "--without-secrets"])
+        .arg(file)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{printed}");
+}
+
 /// `brokerlet check`, with every variable set that the catalog names. Returns what it printed.
 fn check(catalog: &Path) -> String {
     let text = std::fs::read_to_string(catalog).unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms of `src`, the lowest floor first. A room knows only rooms of lower floors.
 const HOUSE: &[&[&str]] = &[
     &[
-        "current", "duration", "features", "json", "memory", "metrics", "random", "vcap",
+        "current", "duration", "features", "json", "memory", "metrics", "random", "trust", "vcap",
     ],
     &["links", "log"],
     &["postgres"],

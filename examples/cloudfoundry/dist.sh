@@ -34,7 +34,7 @@ fi
 
 # The cells of Cloud Foundry. `--target` keeps the flag away from build scripts and procedural macros.
 target=x86_64-unknown-linux-gnu
-RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --features postgres --target "$target"
+RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --features http-adapter,postgres --target "$target"
 
 rm -rf dist
 mkdir dist

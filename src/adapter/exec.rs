@@ -38,10 +38,11 @@ pub struct Exec {
 impl Exec {
     /// Reads `command`, `env`, `async`, `timeout`, `concurrency` and `adopt`. What is wrong is reported to the settings.
     pub fn from_settings(settings: &Settings<'_>) -> Option<Exec> {
+        let adopts = settings.boolean("adopt").unwrap_or(false);
         Some(Exec {
             setup: Setup::read(settings)?,
             plan: settings.plan().name.clone(),
-            adopts: settings.boolean("adopt").unwrap_or(false),
+            adopts,
             witness: None,
         })
     }

@@ -35,8 +35,8 @@ impl Fulfilment {
     }
 }
 
-/// Kinds that are there only with the cargo feature of the same name.
-const OPTIONAL: &[&str] = &["postgres"];
+/// Kinds that are there only with a cargo feature.
+const OPTIONAL: &[(&str, &str)] = &[("http", "http-adapter"), ("postgres", "postgres")];
 
 impl Kinds {
     /// The kinds that brokerlet brings.
@@ -44,6 +44,8 @@ impl Kinds {
         let kinds = Kinds(BTreeMap::new())
             .with("shared", shared::Shared::from_settings)
             .with("exec", exec::Exec::from_settings);
+        #[cfg(feature = "http-adapter")]
+        let kinds = kinds.with("http", super::http::Http::from_settings);
         #[cfg(feature = "postgres")]
         let kinds = kinds.with("postgres", super::postgres::Postgres::from_settings);
         kinds
@@ -137,11 +139,12 @@ impl Kinds {
             return Some((kind, build));
         }
         let found = settings.literal("kind")?;
-        if OPTIONAL.contains(&found) {
+        if let Some((_, feature)) = OPTIONAL.iter().find(|(kind, _)| *kind == found) {
             settings.error(
                 "kind",
                 format!(
-                    "found {found:?}, and this brokerlet was built without the feature {found}: cargo build --features {found}"
+                    "found {found:?}, and this brokerlet was built without the feature {feature}: cargo build --features \
+                     {feature}"
                 ),
             );
             return None;

@@ -1,6 +1,8 @@
 //! How a plan is fulfilled: the [`Adapter`] trait, and the kinds of adapter that a catalog file can name.
 
 pub mod exec;
+#[cfg(feature = "http-adapter")]
+pub mod http;
 pub mod kinds;
 pub(crate) mod load;
 #[cfg(feature = "postgres")]
@@ -261,6 +263,8 @@ pub struct Failure {
     pub instance_usable: Option<bool>,
     /// After a failed update: whether the same update can succeed later.
     pub update_repeatable: Option<bool>,
+    /// With [`FailureKind::Again`]: how long to wait at least.
+    pub retry_after: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -312,6 +316,7 @@ impl Failure {
             detail: None,
             instance_usable: None,
             update_repeatable: None,
+            retry_after: None,
         }
     }
 

@@ -113,7 +113,7 @@ struct State {
     next: u64,
 }
 
-type Waker = Box<dyn FnOnce() + Send>;
+type Waker = Box<dyn FnOnce(Reason) + Send>;
 
 impl Cancel {
     pub const fn new() -> Cancel {
@@ -139,7 +139,7 @@ impl Cancel {
         };
         self.changed.notify_all();
         for (_, wake) in wakers {
-            wake();
+            wake(reason);
         }
     }
 
@@ -162,13 +162,13 @@ impl Cancel {
 
     /// Has `wake` called once when cancelled, at once if it is so already; not any more when what is returned was
     /// dropped. `wake` runs on the thread that cancels and must not block: it sends into a channel or writes to a pipe.
-    pub fn on_cancel(&self, wake: impl FnOnce() + Send + 'static) -> OnCancel<'_> {
+    pub fn on_cancel(&self, wake: impl FnOnce(Reason) + Send + 'static) -> OnCancel<'_> {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        if state.reason.is_some() {
+        if let Some(reason) = state.reason {
             drop(state);
-            wake();
+            wake(reason);
         } else {
             state.wakers.push((number, Box::new(wake)));
         }
@@ -230,7 +230,7 @@ mod tests {
         let (sender, woken) = channel();
         let send = |name| {
             let sender = sender.clone();
-            move || sender.send(name).unwrap()
+            move |_| sender.send(name).unwrap()
         };
         drop(cancel.on_cancel(send("dropped")));
         let kept = cancel.on_cancel(send("kept"));

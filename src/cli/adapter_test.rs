@@ -12,6 +12,8 @@ mod tape;
 
 use crate::adapter::Kinds;
 use crate::adapter::exec::Exec;
+#[cfg(feature = "http-adapter")]
+use crate::adapter::http::Http;
 use crate::adapter::load::{Offered, load};
 use crate::catalog::finding::Severity;
 use crate::json;
@@ -112,6 +114,11 @@ pub fn run(options: &Options, kinds: Kinds) -> ExitCode {
     let kinds = kinds.with("exec", {
         let tape = tape.clone();
         move |settings| Some(Exec::from_settings(settings)?.watched_by(tape.clone()))
+    });
+    #[cfg(feature = "http-adapter")]
+    let kinds = kinds.with("http", {
+        let tape = tape.clone();
+        move |settings| Some(Http::from_settings(settings)?.watched_by(tape.clone()))
     });
     let Some((catalog, fulfilments)) = offered(&options.catalog, &kinds) else {
         return ExitCode::FAILURE;

@@ -1,25 +1,17 @@
 //! TLS to a server: how far its certificate is trusted, as `sslmode` says, and what binds a login to the connection.
 
 use super::config::{Config, Roots, TlsMode};
+use crate::trust;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 use sha2::{Digest, Sha256, Sha384, Sha512};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Where systems keep the authorities that they trust.
-const SYSTEM: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
 
 /// Reads the files that a connection string names. `None` where TLS is not wanted.
 pub fn client(config: &Config) -> Result<Option<Arc<ClientConfig>>, String> {
@@ -52,10 +44,11 @@ pub fn client(config: &Config) -> Result<Option<Arc<ClientConfig>>, String> {
     let client = match &config.client_certificate {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let key = PrivateKeyDer::from_pem_file(key)
-                .map_err(|error| format!("sslkey {}: {error}", key.display()))?;
+            let chain = trust::certificates(certificate);
+            let chain = chain.map_err(|error| format!("sslcert {error}"))?;
+            let key = trust::key(key).map_err(|error| format!("sslkey {error}"))?;
             builder
-                .with_client_auth_cert(certificates("sslcert", certificate)?, key)
+                .with_client_auth_cert(chain, key)
                 .map_err(|error| format!("sslcert {}: {error}", certificate.display()))?
         }
     };
@@ -71,36 +64,11 @@ fn roots(roots: Option<&Roots>) -> Result<RootCertStore, String> {
             );
         }
         Some(Roots::File(path)) => path.clone(),
-        Some(Roots::System) => system()?,
+        Some(Roots::System) => {
+            trust::system().map_err(|error| format!("sslrootcert=system: {error}"))?
+        }
     };
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates("sslrootcert", &path)?);
-    match added {
-        0 => Err(format!(
-            "sslrootcert {}: found no certificate of an authority",
-            path.display()
-        )),
-        _ => Ok(roots),
-    }
-}
-
-fn system() -> Result<PathBuf, String> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let mut paths = named.into_iter().chain(SYSTEM.iter().map(PathBuf::from));
-    paths.find(|path| path.is_file()).ok_or_else(|| {
-        format!(
-            "sslrootcert=system: found none of SSL_CERT_FILE, {}",
-            SYSTEM.join(", ")
-        )
-    })
-}
-
-fn certificates(what: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let failed = |error| format!("{what} {}: {error}", path.display());
-    CertificateDer::pem_file_iter(path)
-        .map_err(failed)?
-        .collect::<Result<_, _>>()
-        .map_err(failed)
+    trust::roots(&path).map_err(|error| format!("sslrootcert {error}"))
 }
 
 /// Does not look at the name of the server, and without `roots` not at who signed its certificate either. The server must have

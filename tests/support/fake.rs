@@ -239,7 +239,7 @@ impl Fake {
             Some(Order::Panic) => panic!("the adapter panics, as it was told"),
             Some(Order::Hold(entered, cancelled, words)) => {
                 entered.send(()).unwrap();
-                let _woken = run.cancel.on_cancel(move || {
+                let _woken = run.cancel.on_cancel(move |_| {
                     let _ = cancelled.send(Word::Cancelled);
                 });
                 listen(&words, run)

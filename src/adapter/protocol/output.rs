@@ -31,6 +31,15 @@ pub const PROGRAM: Voice = Voice {
     elsewhere: "; whatever is not JSON belongs on standard error",
 };
 
+/// A web service's.
+#[cfg(feature = "http-adapter")]
+pub const SERVICE: Voice = Voice {
+    speaker: "web service",
+    spoke: "answered",
+    speech: "answer",
+    elsewhere: "",
+};
+
 impl Voice {
     /// What is wrong with an output that has nothing wrong in it.
     pub fn no_result(&self) -> String {

@@ -99,7 +99,7 @@ impl Operations {
             if reason == Some(Reason::Stopping) {
                 return Ok(None);
             }
-            let delay = retry::delay_after(operation.attempt());
+            let delay = retry::delay_after(operation.attempt(), failed.retry_after);
             let in_time = delay < operation.left(SystemTime::now());
             if reason.is_none() && failed.retry && in_time {
                 let line = log_operation(log::warn("operation_retried"), operation);

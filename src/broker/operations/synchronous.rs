@@ -57,7 +57,7 @@ impl Operations {
             if claim.cancel().is_cancelled() {
                 return Err(stopped());
             }
-            let delay = retry::delay_after(attempt);
+            let delay = retry::delay_after(attempt, failed.retry_after);
             if !failed.retry || delay >= subject.operation().left(SystemTime::now()) {
                 return self.end(key, revision, &subject, outcome);
             }

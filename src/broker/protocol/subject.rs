@@ -8,6 +8,7 @@ use super::operation::{Kind, Operation, State};
 use crate::adapter::{Failure, FailureKind};
 
 use serde_json::value::RawValue;
+use std::time::Duration;
 
 /// A record with an operation in progress on it.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct AttemptError {
     pub error: Error,
     /// Whether the same call may succeed a little later.
     pub retry: bool,
+    /// For how many seconds the adapter wants to be left alone before.
+    pub retry_after: u32,
     /// Whether something may have been left behind, or was changed half-way.
     pub leftovers: bool,
 }
@@ -44,6 +47,7 @@ impl AttemptError {
     pub fn of(kind: Kind, failure: Failure) -> AttemptError {
         AttemptError {
             retry: failure.kind == FailureKind::Again,
+            retry_after: failure.retry_after.map_or(0, whole_seconds),
             leftovers: matches!(failure.kind, FailureKind::Failed | FailureKind::Again),
             error: match kind {
                 Kind::Update => Error::from_update_failure(failure),
@@ -58,6 +62,7 @@ impl AttemptError {
         AttemptError {
             error,
             retry: false,
+            retry_after: 0,
             leftovers: false,
         }
     }
@@ -69,6 +74,12 @@ impl AttemptError {
             ..AttemptError::unchanged(error)
         }
     }
+}
+
+/// Rounded up.
+fn whole_seconds(time: Duration) -> u32 {
+    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
 /// What is written when an operation has ended.
