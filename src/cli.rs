@@ -1,4 +1,4 @@
-//! The commands: serve, `check`, `adapter-test`, `import-env`, `state`, `health`, `help`, `version`.
+//! The commands: serve, `check`, `adapter-test`, `import-env`, `state`, `audit`, `health`, `help`, `version`.
 
 mod adapter_test;
 mod check;
@@ -48,6 +48,10 @@ pub fn main(kinds: Kinds) -> ExitCode {
         },
         ["state", ref rest @ ..] => match state::Options::parse(rest) {
             Ok(options) => state::run(&options, &kinds),
+            Err(complaint) => usage(&complaint),
+        },
+        ["audit", ref rest @ ..] => match state::audit::Options::parse(rest) {
+            Ok(options) => state::audit::run(&options),
             Err(complaint) => usage(&complaint),
         },
         ["health"] => health::run(None),

@@ -36,6 +36,8 @@ pub struct Config {
     /// How often to look whether the files have changed; never if there is none.
     pub reload_every: Option<Duration>,
     pub store: StoreConfig,
+    /// How long the audit trail is kept; `None` for no trail.
+    pub audit_for: Option<Duration>,
     /// What the secrets in the state are sealed with.
     pub seal_keys: Option<Keys>,
     pub address: SocketAddr,
@@ -130,6 +132,15 @@ impl Config {
                 _ => duration::parse(text).map(Some),
             },
         );
+        let audit_for = reader.parsed(
+            "BROKER_AUDIT_FOR",
+            Some(Duration::from_secs(400 * 24 * 3600)),
+            "a duration such as 400d, or 0 for no audit trail",
+            |text| match text {
+                "0" => Some(None),
+                _ => duration::parse(text).map(Some),
+            },
+        );
         let workers = reader.parsed("BROKER_WORKERS", 16, "a number from 1 to 1024", |text| {
             text.parse().ok().filter(|n| (1..=1024).contains(n))
         });
@@ -186,6 +197,7 @@ impl Config {
                 catalog,
                 reload_every,
                 store,
+                audit_for,
                 seal_keys,
                 address,
                 admin_address,

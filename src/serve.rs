@@ -98,6 +98,7 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
         .map_err(|error| Refusal(EX_CONFIG, vec![error.message]))?;
     let place = store.describe();
     let broker = Broker::new(plans, store);
+    broker.keep_audit_for(config.audit_for);
     broker
         .recover()
         .map_err(|error| Refusal(EX_IOERR, vec![error.message]))?;

@@ -24,6 +24,8 @@ Usage:
   brokerlet state COMMAND
                           look into the state, export, import, copy, back up and repair it: list, show, export,
                           import, adopt, copy, backup, check, compact, protect, unprotect, undelete, forget
+  brokerlet audit [--instance ID] [--user ID] [--since TIME] [--json]
+                          print who had what done, when, from where, and how it ended
   brokerlet health [URL]  ask a running broker whether it is healthy
   brokerlet help [COMMAND], --help, -h
                           print this help, or that of a command

@@ -62,6 +62,7 @@ fn ask(
     body: &mut dyn Read,
 ) -> (u16, Value) {
     let mut request = Request {
+        client: None,
         method,
         target,
         headers: Headers::new([

@@ -143,6 +143,7 @@ impl<'a> Asked<'a> {
 fn ask(dispatcher: &Dispatcher, asked: &Asked<'_>) -> Answer {
     let mut body = asked.body;
     let (reply, _) = dispatcher.handle(&mut Request {
+        client: None,
         method: asked.method,
         target: asked.target,
         headers: Headers::new(asked.fields.iter().copied()),

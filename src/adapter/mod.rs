@@ -178,6 +178,8 @@ pub struct Origin<'a> {
     pub identity: Option<&'a Identity>,
     /// `X-Vcap-Request-Id`, else `X-Broker-API-Request-Identity`.
     pub request_id: Option<&'a str>,
+    /// The address of the platform, or that nobody outside has asked.
+    pub from: Option<&'a str>,
 }
 
 /// The user on whose behalf the platform calls. spec: Headers, Originating Identity.

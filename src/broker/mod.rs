@@ -45,7 +45,7 @@ use state::alarm::Alarm;
 pub use state::missing::Missing;
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The broker: what it offers, what it knows, and what it is doing.
 pub struct Broker {
@@ -66,6 +66,11 @@ impl Broker {
             state,
             census: Arc::default(),
         })
+    }
+
+    /// How long the audit trail is kept; with `None` there is none, as long as this is not called.
+    pub fn keep_audit_for(&self, time: Option<Duration>) {
+        self.state.keep_audit_for(time);
     }
 
     /// Goes on with what was in progress when the broker stopped. To be called before the first request.

@@ -20,6 +20,8 @@ Usage:
   brokerlet state COMMAND
                           look into the state, export, import, copy, back up and repair it: list, show, export,
                           import, adopt, copy, backup, check, compact, protect, unprotect, undelete, forget
+  brokerlet audit [--instance ID] [--user ID] [--since TIME] [--json]
+                          print who had what done, when, from where, and how it ended
   brokerlet health [URL]  ask a running broker whether it is healthy
   brokerlet help [COMMAND], --help, -h
                           print this help, or that of a command
@@ -28,7 +30,7 @@ Usage:
 ";
 
 /// The commands that have a help of their own.
-const COMMANDS: [(&str, &str); 5] = [
+const COMMANDS: [(&str, &str); 6] = [
     (
         "check",
         "\
@@ -140,6 +142,26 @@ of the machine can read it there.
 
 Exit codes: 0 done, 1 no such instance, faults, a file that cannot be imported, or lines that adopt has refused, 64 wrong
 arguments, 74 the state or a file cannot be used, 78 the environment or the catalog file is wrong.
+",
+    ),
+    (
+        "audit",
+        "\
+Usage:
+  brokerlet audit [--instance ID] [--user ID] [--since TIME] [--json]
+
+Prints the audit trail, the oldest line first: when, what, how it ended, on which service instance or binding, for which
+user, from which address, and why it failed. An asynchronous operation has one line when it is accepted and one when it
+has ended. It goes on beside brokers that run, and changes nothing; in a database it needs SELECT alone.
+
+  --instance ID   lines about this service instance and its bindings
+  --user ID       lines for this user: the id or name that the platform has sent
+  --since TIME    lines from then on: 2026-12-01T10:00:00Z, or how long ago, as in 7d or 12h
+  --json          lines of JSON, as they are kept
+  --store STORE   where the state is [BROKER_STORE, or the database in VCAP_SERVICES]
+  --catalog FILE  the catalog file, for names [BROKER_CATALOG]
+
+Exit codes: 0 done, 64 wrong arguments, 74 the state cannot be used, 78 the environment or the catalog file is wrong.
 ",
     ),
     (

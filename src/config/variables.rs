@@ -75,6 +75,11 @@ pub const VARIABLES: &[Variable] = &[
         "where the state is kept: file:PATH, postgres://… (feature postgres), or memory to try things out",
     ),
     variable(
+        "BROKER_AUDIT_FOR",
+        "400d",
+        "how long the audit trail is kept; 0 for none",
+    ),
+    variable(
         "BROKER_STORE_SERVICE",
         "the one tagged postgresql",
         "name of the bound service (VCAP_SERVICES) to keep the state in, where BROKER_STORE is not set",

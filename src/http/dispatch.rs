@@ -220,6 +220,7 @@ impl Dispatcher {
             origin: Origin {
                 identity: identity.as_ref(),
                 request_id: note.request_id,
+                from: request.client,
             },
             accepts_incomplete: query.accepts_incomplete,
             since: Instant::now(),

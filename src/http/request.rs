@@ -24,6 +24,8 @@ pub struct Request<'a> {
     /// Path and query, as they came.
     pub target: &'a str,
     pub headers: Headers<'a>,
+    /// The address of the client, if it is known.
+    pub client: Option<&'a str>,
     /// The declared length of the body, if there is one.
     pub content_length: Option<u64>,
     /// Not read before the request is authenticated.

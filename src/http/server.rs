@@ -265,7 +265,9 @@ fn serve(shared: &Shared, mut received: tiny_http::Request, head: &mut Head) {
     }
     let declared = received.body_length().map(|length| length as u64);
     let too_large = context.and_then(|context| context.too_large);
+    let client = context.map(|context| context.client.to_string());
     let mut request = Request {
+        client: client.as_deref(),
         method: head.method(),
         target: head.target(),
         headers: Headers::new(head.fields()),
@@ -290,7 +292,6 @@ fn serve(shared: &Shared, mut received: tiny_http::Request, head: &mut Head) {
         }
         None => drop(received.respond(response(reply))),
     }
-    let client = context.map(|context| context.client.to_string());
     line.with("client", client.as_ref())
         .with("proto", context.and_then(|context| context.proto))
         .with("duration_us", started.elapsed().as_micros() as u64)

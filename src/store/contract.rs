@@ -2,9 +2,10 @@
 //! tests. A broken promise panics with a message that names it.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::thread::{self, ScopedJoinHandle};
 
-use super::{Change, Key, Outcome, Record, Revision, Store};
+use super::{AuditLine, Change, Key, Outcome, Record, Revision, Store};
 
 /// Puts a store that holds no records to the test. It holds some afterwards.
 pub fn check(store: &dyn Store) {
@@ -24,6 +25,7 @@ pub fn check(store: &dyn Store) {
     large_bodies_are_kept(store);
     a_read_is_of_one_moment(store);
     no_update_is_lost(store);
+    audit_lines_come_with_their_commit(store);
 }
 
 /// Puts a store that survives its process to the test: [`check`], and that what was committed is there when the store
@@ -34,6 +36,62 @@ pub fn check_persistent(open: &dyn Fn() -> Box<dyn Store>) {
     check(&*open());
     // And what that left behind can be opened too.
     read_one(&*open(), &Key::instance("contract-absent"));
+}
+
+/// The lines of the audit trail from this time on.
+fn lines(store: &dyn Store, since: u64) -> Vec<(u64, Vec<u8>)> {
+    let mut lines = Vec::new();
+    let read = store.audit(since, &mut |line| {
+        lines.push((line.at, line.text));
+        ControlFlow::Continue(())
+    });
+    read.unwrap();
+    lines
+}
+
+fn audit_lines_come_with_their_commit(store: &dyn Store) {
+    if !store.keeps_audit() {
+        return;
+    }
+    // No other check has lines of that time.
+    const FROM: u64 = 1 << 60;
+    let key = Key::instance(&instance("audit"));
+    let line = |n: u64| {
+        let at = FROM + n;
+        let text = format!("{{\"line\":{n}}}").into_bytes();
+        Change::Audit(AuditLine { at, text })
+    };
+    let mut revision = Revision::ABSENT;
+    for n in 0..600 {
+        match commit(store, vec![put(&key, revision, b"{}"), line(n)]) {
+            Outcome::Committed(committed) => revision = committed,
+            Outcome::Conflict => panic!("a commit with a line was refused"),
+        }
+    }
+    let refused = store.commit(vec![line(700), put(&key, Revision::ABSENT, b"{}")]);
+    assert_eq!(refused.unwrap(), Outcome::Conflict);
+    let found = lines(store, FROM);
+    assert_eq!(
+        found.len(),
+        600,
+        "a line is there twice, or without its change"
+    );
+    let in_order = found.iter().zip(0u64..).all(|((at, text), n)| {
+        *at == FROM + n && *text == format!("{{\"line\":{n}}}").into_bytes()
+    });
+    assert!(in_order, "the lines are not in the order of their times");
+    assert_eq!(lines(store, FROM + 599).len(), 1, "older lines were shown");
+    let mut seen = 0;
+    let read = store.audit(FROM, &mut |_| {
+        seen += 1;
+        ControlFlow::Break(())
+    });
+    read.unwrap();
+    assert_eq!(seen, 1, "the trail goes on after it was broken off");
+    assert_eq!(store.forget_audit(FROM + 100, 70).unwrap(), 70);
+    assert_eq!(store.forget_audit(FROM + 100, 70).unwrap(), 30);
+    assert_eq!(store.forget_audit(FROM + 100, 70).unwrap(), 0);
+    assert_eq!(lines(store, FROM).len(), 500, "younger lines are gone");
 }
 
 /// An id that no other check uses.

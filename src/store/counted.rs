@@ -1,6 +1,6 @@
 //! A store in front of another one, which counts what is asked of it.
 
-use super::{Change, Error, Key, Outcome, Record, Store};
+use super::{Change, Error, Key, Outcome, Record, SeeLine, Store};
 use crate::metrics::{Counter, Histogram, SHORT, Text};
 
 use std::time::Instant;
@@ -64,6 +64,18 @@ impl Store for Counted {
         };
         counter.add();
         outcome
+    }
+
+    fn keeps_audit(&self) -> bool {
+        self.0.keeps_audit()
+    }
+
+    fn audit(&self, since: u64, see: &mut SeeLine<'_>) -> Result<(), Error> {
+        self.0.audit(since, see)
+    }
+
+    fn forget_audit(&self, before: u64, most: usize) -> Result<usize, Error> {
+        self.0.forget_audit(before, most)
     }
 
     fn is_shared(&self) -> bool {

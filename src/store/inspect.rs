@@ -1,6 +1,6 @@
 //! What an operator does with a store beside the brokers that use it, or instead of them.
 
-use super::{Change, Error, Key, Outcome, Record, Revision, Store};
+use super::{AuditLine, Change, Error, Key, Outcome, Record, Revision, Store};
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -40,13 +40,14 @@ pub trait Inspect: Store {
     /// the store cannot be written, none. They are not kept in memory.
     fn fill(&self, source: &mut dyn FnMut(&mut Put<'_>) -> Result<(), Error>) -> Result<(), Error>;
 
-    /// Removes an instance and its bindings, if they are still those that were read, and no other binding has come.
+    /// Removes an instance and its bindings, and adds a line to the audit trail, if they are still those that were read, and no other binding has come.
     fn forget(
         &self,
         instance: (&str, Revision),
         bindings: &[(String, Record)],
+        line: Option<AuditLine>,
     ) -> Result<Outcome, Error> {
-        self.commit(removal(instance, bindings))
+        self.commit(removal(instance, bindings, line))
     }
 
     /// Whether an operation on a record that is in progress is that of a broker that lives.
@@ -70,6 +71,7 @@ pub trait Inspect: Store {
 pub(super) fn removal(
     (instance, revision): (&str, Revision),
     bindings: &[(String, Record)],
+    line: Option<AuditLine>,
 ) -> Vec<Change> {
     let delete = |key, revision| Change::Delete { key, revision };
     let bindings = bindings
@@ -77,5 +79,6 @@ pub(super) fn removal(
         .map(|(id, record)| delete(Key::binding(instance, id), record.revision));
     std::iter::once(delete(Key::instance(instance), revision))
         .chain(bindings)
+        .chain(line.map(Change::Audit))
         .collect()
 }

@@ -15,6 +15,7 @@ pub mod sealed;
 pub mod sqlite;
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 /// Which record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,7 +79,20 @@ pub enum Change {
     DeleteBindings {
         instance: String,
     },
+    /// Adds a line to the audit trail, where the store keeps one. Never alone in a commit: what it tells of is in it too.
+    Audit(AuditLine),
 }
+
+/// A line of the audit trail: added with a change, and never changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLine {
+    /// In microseconds since 1970.
+    pub at: u64,
+    pub text: Vec<u8>,
+}
+
+/// Sees a line of the audit trail.
+pub type SeeLine<'v> = dyn FnMut(AuditLine) -> ControlFlow<()> + 'v;
 
 /// What became of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +148,21 @@ pub trait Store: Send + Sync {
     /// All of the changes or none of them. When this returns [`Outcome::Committed`], the changes are on disk. The changes of one
     /// commit name each key at most once.
     fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error>;
+
+    /// Whether it keeps the audit trail.
+    fn keeps_audit(&self) -> bool {
+        false
+    }
+
+    /// Shows the lines of the audit trail from this time on, in their order, until `see` breaks off. They are not kept in memory.
+    fn audit(&self, _since: u64, _see: &mut SeeLine<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Forgets lines of the audit trail that are older than this, and at most so many. Returns how many it were.
+    fn forget_audit(&self, _before: u64, _most: usize) -> Result<usize, Error> {
+        Ok(0)
+    }
 
     /// Whether several brokers may use it at once.
     fn is_shared(&self) -> bool {

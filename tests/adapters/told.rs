@@ -112,6 +112,7 @@ fn the_adapter_is_told_on_whose_behalf_it_works() {
     let origin = Origin {
         identity: Some(&identity),
         request_id: Some("r-1"),
+        from: None,
     };
     let body = bind().to_string();
     let caller = Caller {
@@ -135,6 +136,7 @@ fn a_removal_is_for_the_user_who_asked_for_it() {
         origin: Origin {
             identity: Some(&users[n]),
             request_id: None,
+            from: None,
         },
         ..Caller::default()
     };

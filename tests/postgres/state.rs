@@ -68,11 +68,12 @@ impl Operator {
     }
 
     fn state(&self, arguments: &[&str]) -> Output {
+        self.run(&[&["state"], arguments].concat())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
         let mut command = brokerlet();
-        command
-            .current_dir(self.folder.path())
-            .arg("state")
-            .args(arguments);
+        command.current_dir(self.folder.path()).args(arguments);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -225,6 +226,24 @@ fn every_command_works_beside_brokers_or_says_what_does() {
             .delete(&format!("{}{IDS}", instance("i-1")))
             .expect(410);
     }
+    let audit = operator.run(&["audit", "--instance", "i-1", "--json"]);
+    let told: Vec<String> = audit
+        .printed
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|line| {
+            format!(
+                "{} {}",
+                line["operation"].as_str().unwrap(),
+                line["from"].as_str().unwrap()
+            )
+        })
+        .filter(|line| line.ends_with("operator"))
+        .collect();
+    assert_eq!(
+        told,
+        ["protect operator", "unprotect operator", "forget operator"]
+    );
     made(&two, "i-1");
     drop((one, two));
 

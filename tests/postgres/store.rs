@@ -45,14 +45,14 @@ fn many_that_open_it_at_once_make_the_tables_once() {
     });
     let password = crate::support::servers::ADMIN_PASSWORD;
     let rows = server.psql_as("admin", password, "together", "SELECT * FROM store_format");
-    assert_eq!(rows.unwrap(), "t|1");
+    assert_eq!(rows.unwrap(), "t|2");
     // A newer brokerlet was there.
     let sql = "UPDATE store_format SET version = 7";
     server.psql_as("admin", password, "together", sql).unwrap();
     let refused = Postgres::open(Config::parse(&url).unwrap());
     let error = refused.err().unwrap().message;
     assert!(
-        error.contains("its tables are of version 7, and this brokerlet knows those up to 1"),
+        error.contains("its tables are of version 7, and this brokerlet knows those up to 2"),
         "{error}"
     );
     assert!(!error.contains(password), "{error}");

@@ -116,13 +116,13 @@ impl Operations {
             }
         }
         let error = outcome.as_ref().err().map(|failed| failed.error.clone());
-        let ending = subject.ending(outcome);
+        let ended = self.state.ended(key, &subject, outcome);
         if reason == Some(Reason::Superseded) {
             self.count(&subject, End::CutOff);
-            self.hand_over(key, queued, &ending);
+            self.hand_over(key, queued, &ended.ending);
             return Ok(None);
         }
-        match self.state.write_ending(key, revision, &ending, None)? {
+        match self.state.write_ending(key, revision, &ended, None)? {
             Some(_) => {
                 let end = error.as_ref().map_or(End::Succeeded, |_| End::Failed);
                 self.count(&subject, end);
@@ -131,7 +131,7 @@ impl Operations {
             // Cut off at the last moment.
             None => {
                 self.count(&subject, End::CutOff);
-                self.hand_over(key, queued, &ending);
+                self.hand_over(key, queued, &ended.ending);
             }
         }
         Ok(None)

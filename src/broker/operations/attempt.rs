@@ -114,7 +114,7 @@ impl Attempt<'_> {
         for binding in bindings.iter().filter(|binding| binding.record.effects) {
             self.unbind(id, instance, &binding.id, &binding.record)?;
             self.state
-                .delete(Key::binding(id, &binding.id), binding.revision)
+                .delete_binding(id, instance, binding)
                 .map_err(AttemptError::half_way)?;
         }
         if !bindings.is_empty() {

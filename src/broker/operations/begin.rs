@@ -60,11 +60,11 @@ impl Operations {
             self.count(subject, End::Failed);
             failed.error
         })?;
-        let ending = subject.ending(Ok(success));
-        let written = self.state.write_ending(key, revision, &ending, expected)?;
+        let ended = self.state.ended(key, subject, Ok(success));
+        let written = self.state.write_ending(key, revision, &ended, expected)?;
         Ok(written.map(|_| {
             self.count(subject, End::Succeeded);
-            Begun::Ended(ending.into())
+            Begun::Ended(ended.ending.into())
         }))
     }
 

@@ -5,7 +5,7 @@ use super::attempt::Attempt;
 use super::{End, Operations};
 use crate::broker::protocol::error::Error;
 use crate::broker::protocol::operation::{self, Kind, Operation};
-use crate::broker::protocol::subject::{AttemptError, Ending, Outcome, Subject};
+use crate::broker::protocol::subject::{AttemptError, Ended, Ending, Outcome, Subject};
 use crate::log;
 use crate::store::{self, Key};
 
@@ -160,8 +160,8 @@ impl Operations {
                 .take_back(key, &subject, end)
                 .map_err(|failed| failed.error)?),
         };
-        self.state
-            .conclude(key, revision, &operation.id, &subject.ending(outcome))?;
+        let ended = self.state.ended(key, &subject, outcome);
+        self.state.conclude(key, revision, &operation.id, &ended)?;
         self.count(&subject, End::Recovered);
         Ok(Open::Settled(kind, subject.plan_ids()[0].to_owned()))
     }
@@ -207,8 +207,12 @@ impl Operations {
             return Ok(Open::Closed);
         };
         let id = &binding.operation.id;
-        self.state
-            .conclude(key, found.revision, id, &Ending::Nothing)?;
+        // The line of the instance's deprovision is the last one of it.
+        let nothing = Ended {
+            ending: Ending::Nothing,
+            line: None,
+        };
+        self.state.conclude(key, found.revision, id, &nothing)?;
         Ok(Open::Settled(binding.operation.kind, binding.plan_id))
     }
 }

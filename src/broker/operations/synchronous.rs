@@ -105,12 +105,12 @@ impl Operations {
     ) -> Result<Ending, Error> {
         let error = outcome.as_ref().err().map(|failed| failed.error.clone());
         let end = End::of(&outcome);
-        let ending = subject.ending(outcome);
+        let ended = self.state.ended(key, subject, outcome);
         let operation = &subject.operation().id;
-        self.state.conclude(key, revision, operation, &ending)?;
+        self.state.conclude(key, revision, operation, &ended)?;
         self.count(subject, end);
         match error {
-            None => Ok(ending),
+            None => Ok(ended.ending),
             Some(error) => Err(error),
         }
     }

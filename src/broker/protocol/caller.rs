@@ -40,6 +40,10 @@ impl Caller<'_> {
     /// The broker itself, which waits for nothing.
     pub fn itself() -> Self {
         Caller {
+            origin: Origin {
+                from: Some("broker"),
+                ..Origin::default()
+            },
             accepts_incomplete: true,
             ..Caller::default()
         }

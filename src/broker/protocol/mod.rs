@@ -4,6 +4,7 @@
 //! specification: (record found, request) -> what to do. [`operation`] is what is done to a record, and [`subject`] how that may end.
 
 pub mod answer;
+pub mod audit;
 pub mod binding;
 pub mod body;
 pub mod caller;

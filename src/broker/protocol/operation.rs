@@ -183,9 +183,14 @@ impl Operation {
     /// The operation as the removal that cuts it off remembers it: it has failed.
     pub fn cut_off(&self) -> Operation {
         Operation {
-            description: Some("It was stopped, since it is to be deleted.".to_owned()),
+            description: Some(CUT_OFF.to_owned()),
             ..self.ended(State::Failed)
         }
+    }
+
+    /// Whether a removal has cut it off.
+    pub fn was_cut_off(&self) -> bool {
+        self.asynchronous && self.description.as_deref() == Some(CUT_OFF)
     }
 
     /// The operation that was the last one before this, while this one is in progress.
@@ -244,6 +249,8 @@ impl Operation {
         }
     }
 }
+
+const CUT_OFF: &str = "It was stopped, since it is to be deleted.";
 
 /// What is begun with less time than this is not begun at all.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -314,6 +321,9 @@ pub struct Stamp {
     pub by: Option<Identity>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// The address of the platform, or that nobody outside has asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 impl Stamp {
@@ -322,6 +332,7 @@ impl Stamp {
             at: Moment(SystemTime::now()),
             by: origin.identity.cloned(),
             request_id: origin.request_id.map(str::to_owned),
+            from: origin.from.map(str::to_owned),
         })
     }
 
@@ -329,6 +340,7 @@ impl Stamp {
         Origin {
             identity: self.by.as_ref(),
             request_id: self.request_id.as_deref(),
+            from: self.from.as_deref(),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::error::Error;
 use super::instance::record::Instance;
 use super::operation::{Kind, Operation, State};
 use crate::adapter::{Failure, FailureKind};
+use crate::store::AuditLine;
 
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -91,6 +92,13 @@ pub enum Ending {
     Tombstone(Operation),
     /// The record goes.
     Nothing,
+}
+
+/// How an operation has ended, and its line in the audit trail, if there is one.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    pub ending: Ending,
+    pub line: Option<AuditLine>,
 }
 
 impl Subject {

@@ -6,14 +6,15 @@ pub mod missing;
 mod tombstones;
 pub mod walk;
 
+use super::protocol::audit::{self, Entry};
 use super::protocol::binding::record::Binding;
 use super::protocol::error::Error;
 use super::protocol::instance::record::Instance;
-use super::protocol::operation;
-use super::protocol::subject::{Ending, Subject};
+use super::protocol::operation::{self, Kind};
+use super::protocol::subject::{self, Ended, Ending, Subject};
 use super::protocol::tombstone::Tombstone;
 use crate::log;
-use crate::store::{self, Change, Key, Outcome, Record, Revision, Store};
+use crate::store::{self, AuditLine, Change, Key, Outcome, Record, Revision, Store};
 use alarm::Alarm;
 use found::put;
 pub use found::{Found, read};
@@ -21,11 +22,13 @@ use tombstones::{Kept, Tombstones};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// How often a decision is made anew because somebody else was faster, before the request is refused.
 const MAX_DECISIONS: usize = 100;
 
+/// How many lines of the audit trail go in one commit: others wait for no more.
+const LINES_AT_ONCE: usize = 500;
 /// How many tombstones go in one commit: others wait for no more.
 const FORGOTTEN_AT_ONCE: usize = 32;
 
@@ -37,6 +40,8 @@ pub struct State {
     unwritten: Mutex<HashMap<Key, Option<String>>>,
     tombstones: Tombstones,
     alarm: Arc<Alarm>,
+    /// How long the audit trail is kept, if at all.
+    audit_for: Mutex<Option<Duration>>,
 }
 
 /// A record and what must be known with it, as it was read.
@@ -61,6 +66,7 @@ impl State {
             unwritten: Mutex::default(),
             tombstones: Tombstones::default(),
             alarm: Arc::default(),
+            audit_for: Mutex::default(),
         }
     }
 
@@ -213,14 +219,69 @@ impl State {
         })
     }
 
-    /// Writes a record that no operation is in progress on. `None` if somebody else was faster.
+    /// From now on, the audit trail is kept for so long; with `None` there is none.
+    pub fn keep_audit_for(&self, time: Option<Duration>) {
+        let time = time.filter(|_| self.store.keeps_audit());
+        *self
+            .audit_for
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = time;
+    }
+
+    fn audit_for(&self) -> Option<Duration> {
+        *self
+            .audit_for
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The line of the audit trail, if one is kept.
+    fn line<'e>(&self, entry: impl FnOnce() -> Option<Entry<'e>>) -> Option<AuditLine> {
+        self.audit_for()?;
+        entry()?.line(SystemTime::now())
+    }
+
+    /// How an operation has ended with its last attempt.
+    pub fn ended(&self, key: &Key, subject: &Subject, outcome: subject::Outcome) -> Ended {
+        Ended {
+            line: self.line(|| Some(Entry::ended(key, subject, &outcome))),
+            ending: subject.ending(outcome),
+        }
+    }
+
+    /// Forgets the lines of the audit trail that have had their time, some at once, until it is told to stop.
+    pub fn forget_old_audit(&self, now: SystemTime, stop: impl Fn() -> bool) {
+        let Some(before) = self.audit_for().and_then(|time| now.checked_sub(time)) else {
+            return;
+        };
+        while !stop() {
+            match self
+                .store
+                .forget_audit(audit::micros(before), LINES_AT_ONCE)
+            {
+                Ok(LINES_AT_ONCE) => {}
+                Ok(_) => return,
+                Err(error) => return log::warn("audit").with("error", &error.message).send(),
+            }
+        }
+    }
+
+    /// Writes a record that no operation is in progress on: an update that no adapter has to do with. `None` if somebody else was
+    /// faster.
     pub fn write_instance(
         &self,
         id: &str,
         revision: Revision,
         instance: &Instance,
     ) -> Result<Option<Revision>, Error> {
-        self.commit(vec![put(Key::instance(id), revision, instance, false)?])
+        let key = Key::instance(id);
+        let stamp = instance.updated.as_deref();
+        let operation = Kind::Update.name();
+        let entry =
+            || Entry::of_instance(&key, instance, operation, audit::Outcome::Succeeded, stamp);
+        let line = self.line(|| Some(entry())).map(Change::Audit);
+        let put = put(key.clone(), revision, instance, false)?;
+        self.commit([put].into_iter().chain(line).collect())
     }
 
     /// Writes a record with a new operation in progress. `expected` is what the commit is held to beside. `None` if somebody
@@ -232,9 +293,17 @@ impl State {
         subject: &Subject,
         expected: Option<Change>,
     ) -> Result<Option<Revision>, Error> {
+        let lines = [
+            self.line(|| Entry::cut_off(key, subject)),
+            self.line(|| {
+                let is_async = subject.operation().asynchronous;
+                is_async.then(|| Entry::accepted(key, subject))
+            }),
+        ];
         let changes = [put_subject(key, revision, subject)?]
             .into_iter()
-            .chain(expected);
+            .chain(expected)
+            .chain(lines.into_iter().flatten().map(Change::Audit));
         match self.store.commit(changes.collect()) {
             Ok(Outcome::Committed(revision)) => Ok(Some(revision)),
             Ok(Outcome::Conflict) => Ok(None),
@@ -262,12 +331,13 @@ impl State {
         &self,
         key: &Key,
         revision: Revision,
-        ending: &Ending,
+        Ended { ending, line }: &Ended,
         expected: Option<Change>,
     ) -> Result<Option<Revision>, Error> {
         let now = SystemTime::now();
         let mut changes = changes(key, revision, ending, now)?;
         changes.extend(expected);
+        changes.extend(line.clone().map(Change::Audit));
         let committed = self.commit(changes)?;
         let due = match (ending, committed) {
             (Ending::Tombstone(_), Some(revision)) => {
@@ -291,9 +361,9 @@ impl State {
         key: &Key,
         revision: Revision,
         operation: &str,
-        ending: &Ending,
+        ended: &Ended,
     ) -> Result<(), Error> {
-        let error = match self.write_ending(key, revision, ending, None) {
+        let error = match self.write_ending(key, revision, ended, None) {
             Ok(Some(_)) => return Ok(()),
             Ok(None) => lost(key),
             Err(error) => Error {
@@ -308,9 +378,22 @@ impl State {
         Err(error)
     }
 
-    /// `None` if somebody else was faster.
-    pub fn delete(&self, key: Key, revision: Revision) -> Result<Option<Revision>, Error> {
-        self.commit(vec![Change::Delete { key, revision }])
+    /// Deletes a binding that was removed with its instance. `None` if somebody else was faster.
+    pub fn delete_binding(
+        &self,
+        instance_id: &str,
+        instance: &Instance,
+        binding: &IdleBinding,
+    ) -> Result<Option<Revision>, Error> {
+        let key = Key::binding(instance_id, &binding.id);
+        let line = self.line(|| Some(Entry::unbound(&key, instance, &binding.record)));
+        let revision = binding.revision;
+        let delete = Change::Delete {
+            key: key.clone(),
+            revision,
+        };
+        let changes = [delete].into_iter().chain(line.map(Change::Audit));
+        self.commit(changes.collect())
     }
 
     /// Remembers tombstones that were found at the start.

@@ -4,11 +4,12 @@ use crate::store::memory::Memory;
 
 use std::time::Duration;
 
-fn deleted() -> Ending {
-    Ending::Tombstone(Operation::new(
-        Kind::Deprovision,
-        operation::State::Succeeded,
-    ))
+fn deleted() -> Ended {
+    let operation = Operation::new(Kind::Deprovision, operation::State::Succeeded);
+    Ended {
+        ending: Ending::Tombstone(operation),
+        line: None,
+    }
 }
 
 #[test]
@@ -36,7 +37,7 @@ fn with_an_instance_go_its_bindings_and_what_is_remembered_of_them() {
             .any(|change| matches!(change, Change::DeleteBindings { .. }))
     };
     assert!(takes_bindings(Ending::Nothing));
-    assert!(takes_bindings(deleted()));
+    assert!(takes_bindings(deleted().ending));
     let instance = serde_json::json!({
         "service_id": "s", "plan_id": "p", "organization_guid": "o", "space_guid": "sp",
         "adapter": "fake", "effects": true, "created": {"at": "2026-01-01T00:00:00Z"},

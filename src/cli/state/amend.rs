@@ -2,10 +2,11 @@
 
 use super::records::{Found, Shown};
 use super::{Failed, printable};
-use crate::broker::protocol::instance::record::Protection;
-use crate::broker::protocol::operation::{Kind, Moment, Operation, State};
+use crate::broker::protocol::audit::{self, Entry};
+use crate::broker::protocol::instance::record::{Instance, Protection};
+use crate::broker::protocol::operation::{Kind, Moment, Operation, Stamp, State};
 use crate::store::inspect::Inspect;
-use crate::store::{Change, Key, Outcome};
+use crate::store::{AuditLine, Change, Key, Outcome};
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -30,7 +31,7 @@ pub(super) fn protect(store: &dyn Inspect, id: &str, reason: Option<&str>) -> Re
         since: Moment(SystemTime::now()),
         reason: reason.map(str::to_owned),
     };
-    amend(store, id, |shown, fields| {
+    amend(store, id, "protect", |shown, fields| {
         refuse_kept(id, shown)?;
         fields.set("protected", &protection)
     })?;
@@ -40,9 +41,11 @@ pub(super) fn protect(store: &dyn Inspect, id: &str, reason: Option<&str>) -> Re
 
 /// From now on, the instance may be deprovisioned.
 pub(super) fn unprotect(store: &dyn Inspect, id: &str) -> Result<(), Failed> {
-    amend(store, id, |_, fields| match fields.0.remove("protected") {
-        Some(_) => Ok(()),
-        None => Err(no(id, "is not protected; nothing was changed")),
+    amend(store, id, "unprotect", |_, fields| {
+        match fields.0.remove("protected") {
+            Some(_) => Ok(()),
+            None => Err(no(id, "is not protected; nothing was changed")),
+        }
     })?;
     said(id, "is protected no more");
     Ok(())
@@ -50,7 +53,7 @@ pub(super) fn unprotect(store: &dyn Inspect, id: &str) -> Result<(), Failed> {
 
 /// Brings an instance back that was deprovisioned and is kept.
 pub(super) fn undelete(store: &dyn Inspect, id: &str) -> Result<(), Failed> {
-    amend(store, id, |_, fields| {
+    amend(store, id, "undelete", |_, fields| {
         if fields.0.remove("kept").is_none() {
             return Err(no(id, "is not deleted; nothing was changed"));
         }
@@ -65,6 +68,7 @@ pub(super) fn undelete(store: &dyn Inspect, id: &str) -> Result<(), Failed> {
 fn amend(
     store: &dyn Inspect,
     id: &str,
+    what: &str,
     change: impl FnOnce(&Shown, &mut Fields) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
     let key = Key::instance(id);
@@ -96,19 +100,40 @@ fn amend(
     let mut fields = Fields(fields.map_err(|_| unusable(id, "the record cannot be read"))?);
     change(&shown, &mut fields)?;
     let body = serde_json::to_vec(&fields.0);
+    let instance = serde_json::from_slice(&record.body).ok();
+    let line = instance.and_then(|instance| line(&key, &instance, what));
     let put = Change::Put {
         key,
         revision: record.revision,
         body: body.map_err(|error| unusable(id, &error.to_string()))?,
         open: false,
     };
-    match store.commit(vec![put])? {
+    let changes = [put].into_iter().chain(line.map(Change::Audit));
+    match store.commit(changes.collect())? {
         Outcome::Committed(_) => Ok(()),
         Outcome::Conflict => Err(unusable(
             id,
             "it has changed meanwhile; nothing was changed, try again",
         )),
     }
+}
+
+/// The line of the audit trail about what an operator does to an instance, or a binding of it.
+pub(super) fn line(key: &Key, instance: &Instance, what: &str) -> Option<AuditLine> {
+    let operator = Stamp {
+        at: Moment(SystemTime::now()),
+        by: None,
+        request_id: None,
+        from: Some("operator".to_owned()),
+    };
+    let entry = Entry::of_instance(
+        key,
+        instance,
+        what,
+        audit::Outcome::Succeeded,
+        Some(&operator),
+    );
+    entry.line(operator.at.0)
 }
 
 fn refuse_kept(id: &str, shown: &Shown) -> Result<(), Failed> {

@@ -1,5 +1,6 @@
 //! `brokerlet state check`, `compact` and `forget`.
 
+use super::amend::line;
 use super::names::Names;
 use super::records::{Found, ids};
 use super::{Failed, counted, print, refused};
@@ -168,7 +169,9 @@ pub(super) fn forget(store: &dyn Inspect, id: &str, yes: bool) -> Result<(), Fai
             return Err(Failed::No("nothing was changed".to_owned()));
         }
     }
-    match store.forget((id, record.revision), &found)? {
+    let instance = serde_json::from_slice(&record.body).ok();
+    let line = instance.and_then(|instance| line(&key, &instance, "forget"));
+    match store.forget((id, record.revision), &found, line)? {
         Outcome::Committed(_) => {
             eprintln!("brokerlet: service instance {id:?} and {bindings} are forgotten");
             Ok(())

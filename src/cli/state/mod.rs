@@ -3,6 +3,7 @@
 mod adopt;
 mod amend;
 mod arguments;
+pub(super) mod audit;
 mod inspect;
 mod list;
 mod names;
@@ -42,7 +43,11 @@ impl From<store::Error> for Failed {
 
 /// Runs a command. What it finds goes to standard output, what it has to say to standard error.
 pub(super) fn run(options: &Options, kinds: &Kinds) -> ExitCode {
-    let (code, messages) = match carry_out(options, kinds) {
+    exit(carry_out(options, kinds))
+}
+
+fn exit(result: Result<(), Failed>) -> ExitCode {
+    let (code, messages) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failed::No(message)) => (1, vec![message]),
         Err(Failed::Unusable(message)) => (EX_IOERR, vec![message]),

@@ -6,7 +6,7 @@ use super::{Failed, counted, refused};
 use crate::config;
 use crate::store::inspect::{Filling, Inspect, Put};
 use crate::store::sealed::{Keys, is_marker, sealed_with};
-use crate::store::{Error, Key};
+use crate::store::{Change, Error, Key};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -264,6 +264,7 @@ pub(super) fn copy(from: &Place, to: &Place) -> Result<(), Failed> {
         found += usize::from(!is_marker(&filling.key));
         Ok(())
     })?;
+    copy_audit(&*from, &*to)?;
     let (from, to) = (from.describe(), to.describe());
     if found != copied {
         return Err(Failed::Unusable(format!(
@@ -276,6 +277,37 @@ pub(super) fn copy(from: &Place, to: &Place) -> Result<(), Failed> {
         counted(copied, "record")
     );
     Ok(())
+}
+
+/// How many lines of the audit trail are written in one transaction.
+const LINES_TOGETHER: usize = 500;
+
+/// The audit trail, after the records.
+fn copy_audit(from: &dyn Inspect, to: &dyn Inspect) -> Result<(), Failed> {
+    let mut waiting = Vec::new();
+    let write = |lines: Vec<Change>| match to.commit(lines) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failed::Unusable(format!(
+            "{}; the records were copied, the audit trail only in part",
+            error.message
+        ))),
+    };
+    let mut written = Ok(());
+    from.audit(0, &mut |line| {
+        waiting.push(Change::Audit(line));
+        if waiting.len() == LINES_TOGETHER {
+            written = write(std::mem::take(&mut waiting));
+        }
+        match written {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    })?;
+    written?;
+    match waiting.is_empty() {
+        true => Ok(()),
+        false => write(waiting),
+    }
 }
 
 /// From such a file into a store without records: all of it or nothing.

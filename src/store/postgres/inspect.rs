@@ -5,7 +5,7 @@ use super::schema::{self, does_not_hold};
 use super::{Postgres, deadline, new_revision};
 use crate::postgres::{self, Config, Connection, Kind, Row, Statement, Value};
 use crate::store::inspect::{Filling, Inspect, Put, Refusal, Visit, removal};
-use crate::store::{Change, Error, Key, Outcome, Record, Revision};
+use crate::store::{AuditLine, Change, Error, Key, Outcome, Record, Revision};
 
 use std::mem;
 use std::path::Path;
@@ -179,8 +179,9 @@ impl Inspect for Postgres {
         &self,
         instance: (&str, Revision),
         bindings: &[(String, Record)],
+        line: Option<AuditLine>,
     ) -> Result<Outcome, Error> {
-        let changes = removal(instance, bindings);
+        let changes = removal(instance, bindings, line);
         let revision = new_revision().map_err(|error| self.error(&error.to_string()))?;
         let mut statements: Vec<_> = changes
             .iter()

@@ -8,12 +8,13 @@ mod inspect;
 mod schema;
 mod writer;
 
-use super::{Change, Error, Key, Outcome, Record, Revision, Store};
+use super::{AuditLine, Change, Error, Key, Outcome, Record, Revision, SeeLine, Store};
 use crate::log;
 use crate::postgres::{self, Config, Connection, Pool, Statement, Value};
 use crate::random;
 use writer::Writer;
 
+use std::mem;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -270,6 +271,41 @@ impl Store for Postgres {
             return Ok(Outcome::Committed(revision));
         }
         self.writer.commit(changes, revision)
+    }
+
+    fn keeps_audit(&self) -> bool {
+        true
+    }
+
+    /// Page by page, so not of one moment: what comes meanwhile is later.
+    fn audit(&self, since: u64, see: &mut SeeLine<'_>) -> Result<(), Error> {
+        let mut last = (since.cast_signed(), String::new());
+        loop {
+            let values = [Value::Int(last.0), Value::Text(&last.1)];
+            let mut done = self.run(&[Statement::new(schema::NEXT_LINES, values)])?;
+            let rows = done.first_mut().map(|done| mem::take(&mut done.rows));
+            let rows = rows.unwrap_or_default();
+            if rows.is_empty() {
+                return Ok(());
+            }
+            for mut row in rows {
+                let mut read = || Ok((row.int(0)?, schema::text(&mut row, 1)?, row.take_bytes(2)?));
+                let (at, id, text) = read().map_err(|error| self.failed(error))?;
+                let at_time = at.cast_unsigned();
+                last = (at, id);
+                if see(AuditLine { at: at_time, text }).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn forget_audit(&self, before: u64, most: usize) -> Result<usize, Error> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let values = [Value::Int(before.cast_signed()), Value::Int(most)];
+        let done = self.run(&[Statement::new(schema::FORGET_LINES, values)])?;
+        let count = done.first().map_or(0, |done| done.count);
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
     fn close(&self) {

@@ -39,6 +39,9 @@ pub const STEPS: &[&[&str]] = &[&[
         FROM (SELECT convert_from(instance_id, 'UTF8') AS instance_id, convert_from(id, 'UTF8') AS binding_id,
             convert_from(record, 'UTF8')::JSONB AS record FROM service_bindings) AS decoded
         WHERE record ->> 'gone' IS NULL",
+], &[
+    // Of two lines of one microsecond, which may come from two brokers, neither is the first.
+    "CREATE TABLE audit (at BIGINT NOT NULL, id TEXT NOT NULL, line BYTEA NOT NULL, PRIMARY KEY (at, id))",
 ]];
 
 /// A statement of a change, and what its count has to be.
@@ -107,6 +110,16 @@ pub fn step<'a>(change: &'a Change, new: Revision, owner: &'a str, alone: bool) 
         Change::DeleteBindings { instance } => {
             const SQL: &str = "DELETE FROM service_bindings WHERE instance_id = $1";
             ([SQL, SQL], vec![Value::Bytes(instance.as_bytes())], None)
+        }
+        Change::Audit(line) => {
+            // The id is drawn by the database: it makes lines of one time different, and nothing more.
+            const SQL: &str = "INSERT INTO audit VALUES ($1, md5(random()::TEXT || $3), $2)";
+            let values = vec![
+                Value::Int(line.at.cast_signed()),
+                Value::Bytes(&line.text),
+                Value::Text(owner),
+            ];
+            ([SQL, SQL], values, None)
         }
     };
     Step {
@@ -269,6 +282,11 @@ pub const NEXT_INSTANCES: &str = "SELECT id, open, revision, record, owner FROM 
 pub const NEXT_BINDINGS: &str =
     "SELECT instance_id, id, open, revision, record, owner FROM service_bindings
     WHERE (instance_id, id) > ($1, $2) ORDER BY instance_id, id LIMIT 64";
+/// The next lines behind one.
+pub const NEXT_LINES: &str =
+    "SELECT at, id, line FROM audit WHERE (at, id) > ($1, $2) ORDER BY at, id LIMIT 256";
+pub const FORGET_LINES: &str = "DELETE FROM audit WHERE (at, id) IN
+    (SELECT at, id FROM audit WHERE at < $1 ORDER BY at, id LIMIT $2)";
 pub const RENEW: &str =
     "INSERT INTO brokers (id, alive_until) VALUES ($1, now() + INTERVAL '15 seconds')
     ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";

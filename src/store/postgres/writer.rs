@@ -151,7 +151,7 @@ impl Writer {
             .iter()
             .filter_map(|change| match change {
                 Change::Put { key, .. } | Change::Delete { key, .. } => Some(key.clone()),
-                Change::Expect { .. } | Change::DeleteBindings { .. } => None,
+                Change::Expect { .. } | Change::DeleteBindings { .. } | Change::Audit(_) => None,
             })
             .collect();
         let mut sql = String::new();

@@ -11,7 +11,7 @@ mod marker;
 mod moving;
 mod rotation;
 
-use super::{Change, Error, Key, Outcome, Record, Store};
+use super::{Change, Error, Key, Outcome, Record, SeeLine, Store};
 pub use keys::{KEY_BYTES, Keys};
 pub use moving::{is_marker, sealed_with};
 
@@ -142,6 +142,18 @@ impl Store for Sealed {
 
     fn open_operations(&self) -> Result<Vec<Key>, Error> {
         self.store.open_operations()
+    }
+
+    fn keeps_audit(&self) -> bool {
+        self.store.keeps_audit()
+    }
+
+    fn audit(&self, since: u64, see: &mut SeeLine<'_>) -> Result<(), Error> {
+        self.store.audit(since, see)
+    }
+
+    fn forget_audit(&self, before: u64, most: usize) -> Result<usize, Error> {
+        self.store.forget_audit(before, most)
     }
 
     fn is_shared(&self) -> bool {

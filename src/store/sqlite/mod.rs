@@ -22,7 +22,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use self::guard::{Guard, Place};
 use self::readers::Readers;
 use self::writer::Writer;
-use super::{Change, Error, Key, Outcome, Record, Store};
+use super::{Change, Error, Key, Outcome, Record, SeeLine, Store};
 
 /// A store in one file.
 pub struct Sqlite {
@@ -152,6 +152,23 @@ impl Store for Sqlite {
     fn commit(&self, changes: Vec<Change>) -> Result<Outcome, Error> {
         match &self.writer {
             Some(writer) => writer.commit(&self.place, changes),
+            None => Err(self.place.error("was opened for reading only")),
+        }
+    }
+
+    fn keeps_audit(&self) -> bool {
+        true
+    }
+
+    fn audit(&self, since: u64, see: &mut SeeLine<'_>) -> Result<(), Error> {
+        self.readers.read(&self.place, |connection| {
+            schema::audit(connection, since, see)
+        })
+    }
+
+    fn forget_audit(&self, before: u64, most: usize) -> Result<usize, Error> {
+        match &self.writer {
+            Some(writer) => writer.forget_audit(&self.place, before, most),
             None => Err(self.place.error("was opened for reading only")),
         }
     }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::failed;
 use super::guard::Place;
 use crate::store::inspect::Visit;
-use crate::store::{Change, Error, Key, Record, Revision};
+use crate::store::{AuditLine, Change, Error, Key, Record, Revision, SeeLine};
 
 /// `brkl`, in the file's header.
 pub(super) const APPLICATION: i32 = 0x6272_6B6C;
@@ -49,6 +49,9 @@ const STEPS: &[&str] = &["
         SELECT instance_id, id, CASE WHEN json_valid(record) THEN record ELSE '{}' END AS record FROM service_bindings
     )
     WHERE record ->> '$.gone' IS NULL;
+    ", "
+    CREATE TABLE audit (at INTEGER NOT NULL, line TEXT NOT NULL);
+    CREATE INDEX audit_at ON audit (at);
     "];
 
 /// Makes a store of an empty file. In one transaction, and before there is a log: from its first byte on the file tells what it
@@ -260,6 +263,39 @@ fn current(connection: &Connection, key: &Key) -> rusqlite::Result<Revision> {
     Ok(found.map_or(Revision::ABSENT, |found| Revision(found as u64)))
 }
 
+/// The lines of the audit trail from this time on, of one moment.
+pub(super) fn audit(
+    connection: &Connection,
+    since: u64,
+    see: &mut SeeLine<'_>,
+) -> rusqlite::Result<()> {
+    let mut statement = connection
+        .prepare("SELECT at, CAST(line AS BLOB) FROM audit WHERE at >= ? ORDER BY at, rowid")?;
+    let mut rows = statement.query([since.cast_signed()])?;
+    while let Some(row) = rows.next()? {
+        let line = AuditLine {
+            at: row.get::<_, i64>(0)?.cast_unsigned(),
+            text: row.get(1)?,
+        };
+        if see(line).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn forget_audit(
+    connection: &Connection,
+    before: u64,
+    most: usize,
+) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "DELETE FROM audit WHERE rowid IN (SELECT rowid FROM audit WHERE at < ? ORDER BY at LIMIT ?)",
+        )?
+        .execute(params![before.cast_signed(), i64::try_from(most).unwrap_or(i64::MAX)])
+}
+
 /// JSON is text, for people; whatever else a caller keeps is a blob.
 fn text(body: &[u8]) -> ToSqlOutput<'_> {
     match std::str::from_utf8(body) {
@@ -307,6 +343,9 @@ pub(super) fn apply(
         Change::DeleteBindings { instance } => connection
             .prepare_cached("DELETE FROM service_bindings WHERE instance_id = ?")?
             .execute([instance]),
+        Change::Audit(line) => connection
+            .prepare_cached("INSERT INTO audit VALUES (?, ?)")?
+            .execute(params![line.at.cast_signed(), text(&line.text)]),
     }
     .map(drop)
 }

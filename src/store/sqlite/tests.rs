@@ -7,7 +7,7 @@ use std::thread;
 
 use super::*;
 use crate::store::inspect::{Inspect as _, Refusal};
-use crate::store::{Revision, contract};
+use crate::store::{AuditLine, Revision, contract};
 
 const CACHE_BYTES: usize = 1 << 20;
 
@@ -197,6 +197,39 @@ fn what_is_not_a_store_is_left_alone() {
     );
     let message = Sqlite::open(&folder.0, CACHE_BYTES).err().unwrap().message;
     assert!(message.contains("not a regular file"), "{message}");
+}
+
+#[test]
+fn what_the_first_format_has_is_taken_over() {
+    let folder = Folder::new();
+    let store = open(&folder.file());
+    assert!(matches!(
+        store.commit(put("i", Revision::ABSENT, b"{}")).unwrap(),
+        Outcome::Committed(_)
+    ));
+    drop(store);
+    let old = Connection::open(folder.file()).unwrap();
+    old.execute_batch("DROP TABLE audit; PRAGMA user_version = 1")
+        .unwrap();
+    drop(old);
+    let store = open(&folder.file());
+    assert!(store.read(&[Key::instance("i")]).unwrap()[0].is_some());
+    let line = AuditLine {
+        at: 1,
+        text: b"{}".to_vec(),
+    };
+    let change = [put("j", Revision::ABSENT, b"{}"), vec![Change::Audit(line)]].concat();
+    assert!(matches!(
+        store.commit(change).unwrap(),
+        Outcome::Committed(_)
+    ));
+    let mut lines = 0;
+    let read = store.audit(0, &mut |_| {
+        lines += 1;
+        ControlFlow::Continue(())
+    });
+    read.unwrap();
+    assert_eq!(lines, 1);
 }
 
 #[test]

@@ -113,6 +113,22 @@ impl Writer {
         Ok(())
     }
 
+    /// In a transaction of its own.
+    pub(super) fn forget_audit(
+        &self,
+        place: &Place,
+        before: u64,
+        most: usize,
+    ) -> Result<usize, Error> {
+        let ledger = self.ledger();
+        let Some(Ledger { connection, .. }) = &*ledger else {
+            return Err(place.error("closed"));
+        };
+        place.same_file()?;
+        schema::forget_audit(connection, before, most)
+            .map_err(|error| failed(place, "cannot be written", &error))
+    }
+
     /// Takes the log over into the file, where no other process reads it.
     pub(super) fn close(&self) {
         let ledger = self.ledger().take();

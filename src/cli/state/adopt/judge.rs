@@ -10,9 +10,10 @@ use crate::broker::protocol::instance::record::Instance;
 use crate::broker::protocol::instance::request::ProvisionRequest;
 use crate::broker::protocol::operation::{Kind, Operation, State, new_id};
 use crate::catalog::SchemaUse;
+use crate::cli::state::amend::line;
 use crate::cli::state::records::Found;
 use crate::json::same_object;
-use crate::store::{self, Key, Revision, Store};
+use crate::store::{self, AuditLine, Key, Revision, Store};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -51,6 +52,8 @@ pub struct Verified {
     /// Of what lies there: nothing, or what is left of a record that was deleted.
     pub revision: Revision,
     pub body: Vec<u8>,
+    /// For the audit trail.
+    pub line: Option<AuditLine>,
 }
 
 pub struct Judge<'j> {
@@ -134,7 +137,7 @@ impl<'j> Judge<'j> {
             metadata: made.metadata.filter(|_| asked.metadata.is_none()),
             state: made.state,
         });
-        let verified = verified(key, revision, &instance)?;
+        let verified = verified(key, revision, &instance, &instance)?;
         self.instances.insert(id.clone(), (instance, None));
         Ok(Some(verified))
     }
@@ -212,7 +215,7 @@ impl<'j> Judge<'j> {
                 offer.plan.name
             )));
         }
-        let verified = verified(key.clone(), revision, &binding)?;
+        let verified = verified(key.clone(), revision, &binding, &instance)?;
         self.bindings.insert(key);
         Ok(Some(verified))
     }
@@ -338,9 +341,15 @@ fn refused(failure: Failure, parameters: Option<&RawValue>) -> Stop {
     Stop::Refused(why)
 }
 
-fn verified(key: Key, revision: Revision, record: &impl Serialize) -> Result<Verified, Stop> {
+fn verified(
+    key: Key,
+    revision: Revision,
+    record: &impl Serialize,
+    instance: &Instance,
+) -> Result<Verified, Stop> {
     let body = serde_json::to_vec(record).map_err(|_| "cannot be written as JSON".to_owned())?;
     Ok(Verified {
+        line: line(&key, instance, "adopt"),
         key,
         revision,
         body,

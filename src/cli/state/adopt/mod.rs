@@ -204,6 +204,7 @@ fn write(records: Vec<Verified>, judge: &Judge<'_>) -> Result<(), Failed> {
             key,
             revision,
             body,
+            line,
         } in batch
         {
             match &key {
@@ -226,6 +227,7 @@ fn write(records: Vec<Verified>, judge: &Judge<'_>) -> Result<(), Failed> {
                 body,
                 open: false,
             });
+            changes.extend(line.map(Change::Audit));
         }
         let batch = changes
             .iter()
