@@ -1,5 +1,6 @@
 //! What the broker does by itself when its time has come: it unbinds what has expired, and removes instances that were
-//! deprovisioned and kept, where the plan says so; and it forgets old tombstones and lines of the audit trail. All of it beside the requests of platforms,
+//! deprovisioned and kept, where the plan says so; it forgets old tombstones and lines of the audit trail, and counts anew
+//! where plans have limits. All of it beside the requests of platforms,
 //! by the same endpoints and the same rules.
 
 use super::binding;
@@ -57,6 +58,7 @@ impl Due {
         let stop = || endpoint.operations.is_stopping();
         state.forget_old_tombstones(SystemTime::now(), stop);
         state.forget_old_audit(SystemTime::now(), stop);
+        state.recount_places(stop);
         let is_new = |before: &Arc<Plans>| !Arc::ptr_eq(before, plans);
         let others = state.is_shared() && self.looked.is_none_or(|at| at.elapsed() >= OTHERS);
         if !(rang || others || self.plans.as_ref().is_none_or(is_new)) {

@@ -11,6 +11,7 @@ use super::protocol::named;
 use super::protocol::operation::{self, Kind, Moment, Operation, Stamp};
 use super::protocol::subject::Subject;
 use super::state::Found;
+use super::state::places::Claim;
 use crate::catalog::SchemaUse;
 use crate::store::{Key, Revision};
 
@@ -36,6 +37,7 @@ pub fn provision(endpoint: &Endpoint<'_>, id: &str, body: &[u8]) -> Result<Answe
                 endpoint.about(&offer);
                 let subject = Subject::Instance(instance.clone().into());
                 endpoint.check_replaceable(&key, &subject, Kind::Deprovision)?;
+                let _place = place(endpoint, &key, &offer, &request)?;
                 delete(endpoint, id, found.revision, instance)?;
                 Ok(None)
             }
@@ -69,7 +71,20 @@ fn create(
     let instance = request.instance(offer.plan, fulfilment, operation, caller.origin);
     let effects = instance.effects;
     let subject = Subject::Instance(instance.into());
+    let _place = place(endpoint, key, &offer, request)?;
     endpoint.begin(key, found.revision, subject, effects, None)
+}
+
+/// A place among the instances of the plan, or 422 if there may be no more.
+fn place<'e>(
+    endpoint: &'e Endpoint<'_>,
+    key: &Key,
+    offer: &Offer<'_>,
+    request: &ProvisionRequest<'_>,
+) -> Result<Claim<'e>, Error> {
+    let (organization, space) = (&request.organization_guid, &request.space_guid);
+    let state = endpoint.state;
+    state.claim_place(key, offer.plan, organization, space)
 }
 
 /// `GET /v2/service_instances/:instance_id`. spec: Fetching a Service Instance. The ids are hints of the platform.
@@ -240,8 +255,18 @@ fn change(
         ..before.during(operation)
     };
     let effects = fulfilment.adapter.has_effects();
+    let key = Key::instance(id);
+    let (organization, space) = (&before.organization_guid, &before.space_guid);
+    let _place = match changes.plan {
+        true => Some(
+            endpoint
+                .state
+                .claim_place(&key, offer.plan, organization, space)?,
+        ),
+        false => None,
+    };
     let subject = Subject::Instance(instance.into());
-    endpoint.begin(&Key::instance(id), revision, subject, effects, None)
+    endpoint.begin(&key, revision, subject, effects, None)
 }
 
 /// `DELETE /v2/service_instances/:instance_id`. spec: Deprovisioning. Bindings that are left are removed first: the

@@ -75,6 +75,7 @@ impl Broker {
 
     /// Goes on with what was in progress when the broker stopped. To be called before the first request.
     pub fn recover(&self) -> Result<(), store::Error> {
+        self.count_places(&self.plans())?;
         self.operations.recover()
     }
 
@@ -139,6 +140,13 @@ impl Broker {
         let known = |service_id: &str, plan_id: &str| plans.lookup(service_id, plan_id).is_ok();
         let stop = || self.operations.is_stopping();
         self.state.missing_plans(known, stop)
+    }
+
+    /// Counts the instances of those of `plans` that have limits, if any has. To be called before they are offered. Goes through
+    /// all of the state. False if the broker is being stopped.
+    pub fn count_places(&self, plans: &Plans) -> Result<bool, store::Error> {
+        let stop = || self.operations.is_stopping();
+        self.state.count_places(plans.limited(), stop)
     }
 
     /// Writes what is counted of operations, plans and the state.

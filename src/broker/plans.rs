@@ -15,7 +15,7 @@ use crate::json::Object;
 use crate::log;
 use crate::store::Key;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The catalog and how its plans are fulfilled.
@@ -91,6 +91,13 @@ impl Plans {
             let plans = service.plans.iter();
             plans.map(|plan| (service.id.as_str(), plan.id.as_str()))
         })
+    }
+
+    /// The ids of the plans that limit how many instances there may be.
+    pub fn limited(&self) -> HashSet<String> {
+        let plans = self.catalog.services().iter().flat_map(|it| &it.plans);
+        let limited = plans.filter(|plan| !plan.rules.limits.is_empty());
+        limited.map(|plan| plan.id.clone()).collect()
     }
 
     pub fn catalog(&self) -> &Catalog {

@@ -85,6 +85,22 @@ pub struct PlanRules {
     pub unbind_expired: bool,
     /// How long an instance that was deprovisioned is kept, hidden, before the adapter removes it.
     pub retain: Option<Duration>,
+    /// How many instances there may be.
+    pub limits: Limits,
+}
+
+/// How many instances of a plan there may be. What is absent has no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub instances: Option<u64>,
+    pub instances_per_organization: Option<u64>,
+    pub instances_per_space: Option<u64>,
+}
+
+impl Limits {
+    pub fn is_empty(&self) -> bool {
+        *self == Limits::default()
+    }
 }
 
 /// spec: Catalog Management, Maintenance Info Object.

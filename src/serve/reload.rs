@@ -81,6 +81,11 @@ impl Reload {
         if leaves && !self.may_leave(&before, plans) {
             return;
         }
+        match self.broker.count_places(plans) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return refused().with("message", &error.message).send(),
+        }
         let offers = super::offers(plans.catalog().services());
         self.broker.replace_plans(loaded.plans.replacing(&before));
         self.dispatcher.replace_credentials(loaded.credentials);

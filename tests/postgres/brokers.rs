@@ -35,6 +35,37 @@ fn what_one_does_the_other_knows() {
         .expect(410);
 }
 
+#[test]
+fn what_another_one_deletes_makes_room_soon() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let url = server.database("limits");
+    let folder = Arc::new(Folder::new());
+    let mut catalog = programs::catalog(json!({}));
+    let plan = &mut catalog["services"][0]["plans"][0];
+    plan["adapter"] = json!({ "kind": "shared" });
+    plan["limits"] = json!({ "instances": 1 });
+    catalog["services"][0]["plans"][1]["adapter"] = json!({ "kind": "shared" });
+    let start = || {
+        let setup = Setup::in_folder(folder.clone()).catalog(&catalog);
+        setup.env("BROKER_STORE", &url).start()
+    };
+    let one = start();
+    one.put(&instance("1"), &programs::provision()).expect(201);
+    let two = start();
+    let put = || two.put(&instance("2"), &programs::provision());
+    put().expect_error(422, "LimitReached");
+    one.delete(&(instance("1") + programs::IDS)).expect(200);
+    // Nobody has told it: it counts anew because somebody was refused.
+    let end = Instant::now() + Duration::from_secs(40);
+    while put().status == 422 {
+        assert!(Instant::now() < end, "{}", two.printed());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    put().expect(200);
+}
+
 /// The program writes down each call, and waits for a file `go`.
 const SCRIPT: &str = r#"
 cat >/dev/null

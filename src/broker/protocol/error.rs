@@ -138,6 +138,11 @@ impl Error {
         }
     }
 
+    /// 422: the plan allows no more instances. spec: Service Broker Errors, whose error code is the broker's own here.
+    pub fn limit_reached(description: impl Into<Cow<'static, str>>) -> Error {
+        Error::coded(422, "LimitReached", description)
+    }
+
     /// 500, with the cause for the operator alone.
     pub fn internal(description: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Error {
         Error {

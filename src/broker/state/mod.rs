@@ -1,8 +1,10 @@
 //! Records in the store: typed reads, commits, tombstones, and what could not be written.
 
 pub mod alarm;
+mod counting;
 mod found;
 pub mod missing;
+pub mod places;
 mod tombstones;
 pub mod walk;
 
@@ -18,6 +20,7 @@ use crate::store::{self, AuditLine, Change, Key, Outcome, Record, Revision, Stor
 use alarm::Alarm;
 use found::put;
 pub use found::{Found, read};
+use places::Places;
 use tombstones::{Kept, Tombstones};
 
 use std::collections::HashMap;
@@ -42,6 +45,7 @@ pub struct State {
     alarm: Arc<Alarm>,
     /// How long the audit trail is kept, if at all.
     audit_for: Mutex<Option<Duration>>,
+    places: Places,
 }
 
 /// A record and what must be known with it, as it was read.
@@ -67,6 +71,7 @@ impl State {
             tombstones: Tombstones::default(),
             alarm: Arc::default(),
             audit_for: Mutex::default(),
+            places: Places::default(),
         }
     }
 
@@ -305,7 +310,12 @@ impl State {
             .chain(expected)
             .chain(lines.into_iter().flatten().map(Change::Audit));
         match self.store.commit(changes.collect()) {
-            Ok(Outcome::Committed(revision)) => Ok(Some(revision)),
+            Ok(Outcome::Committed(revision)) => {
+                if let Subject::Instance(instance) = subject {
+                    self.places.note(key, Some(instance));
+                }
+                Ok(Some(revision))
+            }
             Ok(Outcome::Conflict) => Ok(None),
             Err(error) => {
                 if error.unknown {
@@ -339,6 +349,13 @@ impl State {
         changes.extend(expected);
         changes.extend(line.clone().map(Change::Audit));
         let committed = self.commit(changes)?;
+        if committed.is_some() {
+            let left = match ending {
+                Ending::Instance(instance) => Some(instance),
+                _ => None,
+            };
+            self.places.note(key, left);
+        }
         let due = match (ending, committed) {
             (Ending::Tombstone(_), Some(revision)) => {
                 let too_many = self.tombstones.add(key.clone(), revision, now);

@@ -18,6 +18,11 @@ pub struct Member<'a> {
     pub service_id: Cow<'a, str>,
     #[serde(borrow)]
     pub plan_id: Cow<'a, str>,
+    /// Where an instance is; of a binding, there is none.
+    #[serde(borrow)]
+    pub organization_guid: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub space_guid: Option<Cow<'a, str>>,
     #[serde(borrow)]
     update: Option<Update<'a>>,
     /// It was deprovisioned, and is kept.

@@ -1,11 +1,11 @@
 //! What stands beside `adapter` and is not served: what the broker does by itself with a plan's instances and bindings.
 
 use super::take;
-use crate::catalog::finding::Findings;
-use crate::catalog::{PlanRules, Service};
+use crate::catalog::finding::{Findings, suggestion};
+use crate::catalog::{Limits, PlanRules, Service};
 use crate::{duration, json};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// The rules that are written down, of plans by (service index, plan index).
@@ -68,9 +68,49 @@ fn take_rules(
         }
         time
     });
+    let limits = given("limits").and_then(|value| match value {
+        Value::Object(object) => Some(object),
+        other => {
+            complain("limits", &other, "an object, as in {\"instances\": 100}");
+            None
+        }
+    });
+    let limits = limits.map(|object| read_limits(&object, &format!("{place}.limits"), findings));
     PlanRules {
         retired: retired.unwrap_or(default.retired),
         unbind_expired: unbind_expired.unwrap_or(default.unbind_expired),
         retain: retain.or(default.retain),
+        limits: limits.unwrap_or(default.limits),
+    }
+}
+
+const LIMITS: [&str; 3] = [
+    "instances",
+    "instances_per_organization",
+    "instances_per_space",
+];
+
+fn read_limits(object: &Map<String, Value>, place: &str, findings: &mut Findings) -> Limits {
+    for key in object.keys().filter(|key| !LIMITS.contains(&key.as_str())) {
+        let hint = suggestion(key, LIMITS);
+        findings.error(format!("{place}.{key}"), format!("unknown key{hint}"));
+    }
+    let [instances, instances_per_organization, instances_per_space] = LIMITS.map(|key| {
+        let value = object.get(key).filter(|value| !value.is_null())?;
+        let number = value.as_u64().filter(|number| *number > 0);
+        if number.is_none() {
+            let found = match value {
+                Value::Number(number) => number.to_string(),
+                other => json::kind(other).to_owned(),
+            };
+            let text = format!("found {found}, wanted a whole number of at least 1");
+            findings.error(format!("{place}.{key}"), text);
+        }
+        number
+    });
+    Limits {
+        instances,
+        instances_per_organization,
+        instances_per_space,
     }
 }

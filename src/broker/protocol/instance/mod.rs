@@ -2,4 +2,5 @@
 
 pub mod record;
 pub mod request;
+pub mod room;
 pub mod verdict;
