@@ -1,6 +1,7 @@
 //! Serving: configuration, catalog, store, broker and server put together, from the start to the stop.
 
 mod admin;
+mod notify;
 mod reload;
 
 use crate::adapter::Kinds;
@@ -20,6 +21,7 @@ use crate::log;
 use crate::store::counted::Counted;
 use crate::store::sealed;
 use crate::store::{self, Store};
+use notify::Notify;
 use reload::{Reload, Seen};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -89,6 +91,7 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
         log::warn("configuration").with("message", warning).send();
     }
 
+    let notify = Notify::from_environment(&environment);
     let plans = load_plans(config.catalog.as_deref(), &kinds)?;
     let offers = offers(plans.catalog().services());
     let store =
@@ -127,6 +130,7 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
         seen,
         broker: broker.clone(),
         dispatcher: dispatcher.clone(),
+        notify: notify.clone(),
         #[cfg(feature = "tls")]
         tls: tls.clone(),
     };
@@ -156,18 +160,21 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
 
     // Not before: whatever it finds in a large state, requests are answered already.
     let (ask, asked) = channel();
-    let reloads = thread::Builder::new()
-        .name("reload".to_owned())
-        .spawn(move || reload.run(&asked, config.reload_every));
+    let reloads = thread::Builder::new().name("reload".to_owned()).spawn({
+        let address = gate.address();
+        move || reload.run(&asked, config.reload_every, &address)
+    });
     if let Err(error) = reloads {
         log::error("no_thread")
             .with("error", &error.to_string())
             .send();
     }
     do_what_is_due(&broker);
+    notify.watch(&environment, gate.pulse());
     if broker.is_shared() {
         watch_over_others(&broker);
     }
+    notify.ready(&gate.address());
     // Ends with the first signal to stop, or without one when the gate is broken.
     let signal = signals.forever().find(|signal| {
         if *signal == SIGHUP && ask.send(()).is_err() {
@@ -183,6 +190,7 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
             signal.and_then(signal_hook::low_level::signal_name),
         )
         .send();
+    notify.stopping();
     let stopped = stop(gate, &broker);
     if let Some(admin) = admin {
         // Not before: a stop is worth watching.

@@ -4,6 +4,7 @@
 //! checked first. If anything is wrong, all of it stays as it was; else all of it is replaced.
 
 use super::load_plans;
+use super::notify::Notify;
 use crate::adapter::Kinds;
 use crate::broker::Broker;
 use crate::broker::plans::Plans;
@@ -15,6 +16,7 @@ use crate::http::gate::tls::Tls;
 use crate::log;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ pub(super) struct Reload {
     pub seen: Seen,
     pub broker: Arc<Broker>,
     pub dispatcher: Arc<Dispatcher>,
+    pub notify: Notify,
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<Tls>>,
 }
@@ -43,7 +46,7 @@ struct Loaded {
 impl Reload {
     /// The life of the thread: tells what is missing, then reloads when it is asked to, or looks at the files every so
     /// often. Ends with the sender.
-    pub fn run(mut self, asked: &Receiver<()>, every: Option<Duration>) {
+    pub fn run(mut self, asked: &Receiver<()>, every: Option<Duration>, address: &SocketAddr) {
         self.tell_missing();
         loop {
             let asked_for = match every {
@@ -59,10 +62,12 @@ impl Reload {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.notify.reloading();
             // An adapter's own code may run.
             if catch_unwind(AssertUnwindSafe(|| self.reload())).is_err() {
                 refused().with("message", "a panic, told above").send();
             }
+            self.notify.ready(address);
         }
     }
 

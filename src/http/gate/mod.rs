@@ -56,7 +56,7 @@ use upstream::Upstream;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// Connections that the system holds until they are accepted; it may have a lower limit of its own. If there are more, they
@@ -81,6 +81,16 @@ pub struct Gate {
     shared: Arc<Shared>,
     listener: TcpListener,
     address: SocketAddr,
+}
+
+/// Tells whether a gate lives. It does not keep it alive.
+pub struct Pulse(Weak<Shared>);
+
+impl Pulse {
+    /// Whether a worker has answered until then. `None` if the gate is gone.
+    pub fn beats(&self, deadline: Instant) -> Option<bool> {
+        Some(self.0.upgrade()?.upstream.answers(deadline))
+    }
 }
 
 impl Gate {
@@ -118,6 +128,10 @@ impl Gate {
             listener,
             address,
         })
+    }
+
+    pub fn pulse(&self) -> Pulse {
+        Pulse(Arc::downgrade(&self.shared))
     }
 
     pub fn address(&self) -> SocketAddr {

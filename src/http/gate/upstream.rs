@@ -131,6 +131,23 @@ impl Upstream {
         }
     }
 
+    /// Whether a worker answers until then.
+    pub fn answers(&self, deadline: Instant) -> bool {
+        let Ok(mut connection) = self.acquire(Some(deadline)) else {
+            return false;
+        };
+        match connection.probe(deadline.saturating_duration_since(Instant::now())) {
+            Ok(()) => {
+                self.release(connection);
+                true
+            }
+            Err(_) => {
+                self.discard(connection);
+                false
+            }
+        }
+    }
+
     /// Returns a connection on which the last request was answered.
     pub fn release(&self, connection: UpstreamConnection) {
         let mut state = self.state();
@@ -254,10 +271,16 @@ impl UpstreamConnection {
             number,
             gate_field,
         };
+        connection.probe(PROBE)?;
+        Ok(connection)
+    }
+
+    /// Waits until a worker has answered.
+    fn probe(&mut self, limit: Duration) -> io::Result<()> {
         let (answered, answer) = sync_channel(1);
-        connection.send([b"GET / HTTP/1.1\r\n", b""], Arc::new(Probe(answered)))?;
-        match answer.recv_timeout(PROBE) {
-            Ok(()) => Ok(connection),
+        self.send([b"GET / HTTP/1.1\r\n", b""], Arc::new(Probe(answered)))?;
+        match answer.recv_timeout(limit) {
+            Ok(()) => Ok(()),
             Err(_) => Err(ErrorKind::TimedOut.into()),
         }
     }
