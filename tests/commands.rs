@@ -23,6 +23,7 @@ const KNOWN: &[&str] = &[
     "cargo install --path FILE --locked",
     "cargo test",
     "cargo test --test TEST",
+    "cf add-network-policy NAME NAME --protocol tcp --port 8080",
     "cf bind-service NAME NAME",
     "cf create-service NAME NAME NAME",
     "cf create-service-broker NAME NAME NAME URL",
@@ -30,6 +31,7 @@ const KNOWN: &[&str] = &[
     "cf enable-service-access NAME -b NAME",
     "cf marketplace",
     "cf push --no-start",
+    "cf push --no-start -f FILE",
     "cf set-env NAME VARIABLE NAME",
     "cf start NAME",
     "cf update-service-broker NAME NAME NAME URL",
@@ -61,7 +63,11 @@ fn is_value(kind: &str, value: &str, folder: &Path) -> bool {
         "FILE" => folder.join(value).exists(),
         "TARGET" => value == "x86_64-unknown-linux-gnu",
         "URL" => value.starts_with("https://"),
-        "VARIABLE" => VARIABLES.iter().any(|variable| variable.name == value),
+        "VARIABLE" => {
+            // Those of the recipe for `http`.
+            let recipe = ["REDIS_URL", "WEBHOOK_SECRET"];
+            recipe.contains(&value) || VARIABLES.iter().any(|variable| variable.name == value)
+        }
         "NAME" => !value.is_empty() && !value.starts_with('-'),
         literal => literal == value,
     }
@@ -436,6 +442,11 @@ fn the_adapter_exec() {
 }
 
 #[test]
+fn the_adapter_http() {
+    follow_page("docs/http.md");
+}
+
+#[test]
 fn configuration() {
     follow_page("docs/configuration.md");
 }
@@ -464,6 +475,7 @@ fn no_command_stands_where_no_test_runs_it() {
         "docs/configuration.md",
         "docs/exec.md",
         "docs/figures.md",
+        "docs/http.md",
         "docs/operating.md",
         "docs/tutorial.md",
     ];

@@ -17,7 +17,7 @@ use crate::adapter::http::Http;
 use crate::adapter::load::{Offered, load};
 use crate::catalog::finding::Severity;
 use crate::json;
-use calls::Subject;
+use calls::{Cut, Subject};
 use interrupt::Interrupt;
 use screen::Screen;
 use tape::Tape;
@@ -142,7 +142,7 @@ pub fn run(options: &Options, kinds: Kinds) -> ExitCode {
             }
             plans += 1;
             screen.heading(&service.name, &plan.name, &fulfilment.kind);
-            let adapter = &*fulfilment.adapter;
+            let adapter = (&*fulfilment.adapter, Cut::of(&fulfilment.kind));
             let parameters = &options.parameters;
             let subject = Subject::new(
                 service,

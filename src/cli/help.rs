@@ -55,8 +55,8 @@ Usage:
                          [--parameters JSON] [--update-parameters JSON] [--bind-parameters JSON]
 
 Makes, uses and deletes instances of each plan of a catalog file, without a platform and with the settings of the
-catalog, to see whether its adapter does what it must: calls each operation twice, kills a program in the middle and
-repeats the call. It works on what the catalog names: do not name your production.
+catalog, to see whether its adapter does what it must: calls each operation twice, kills a program or cuts off a web
+service in the middle and repeats the call. It works on what the catalog names: do not name your production.
 
   --service NAME            only plans of this service offering
   --plan NAME               only plans of this name

@@ -1,11 +1,14 @@
 //! The adapter `http`, end to end: what a web service is told, what becomes of what it answers, and what a hostile one can do.
 
+mod adapter_test;
 mod answers;
 mod check;
 mod connections;
+mod crash;
 #[path = "../tls/material.rs"]
 mod material;
 mod polling;
+mod recipe;
 mod service;
 #[path = "../support/mod.rs"]
 mod support;

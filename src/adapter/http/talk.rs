@@ -103,8 +103,11 @@ impl<'a> Talk<'a> {
                 })?;
             }
             let left = self.deadline.saturating_duration_since(Instant::now());
-            let rest = wait.take().unwrap_or(pause).max(SHORTEST_PAUSE).min(left);
-            pause = (pause * 2).min(LAST_PAUSE);
+            let rest = wait.take().unwrap_or_else(|| {
+                let next = (pause * 2).min(LAST_PAUSE);
+                std::mem::replace(&mut pause, next)
+            });
+            let rest = rest.max(SHORTEST_PAUSE).min(left);
             if is_unwanted {
                 std::thread::sleep(rest.min(UNWANTED_PAUSE));
             } else if self.run.cancel.wait_timeout(rest) {

@@ -29,11 +29,44 @@ pub struct Subject<'a> {
     pub tape: &'a Tape,
     pub screen: &'a Screen,
     pub interrupt: &'a Interrupt,
+    pub cut: &'static Cut,
     /// The operation that was called last.
     pub called: Cell<Option<Kind>>,
     parameters: &'a Parameters,
     context: Option<Box<RawValue>>,
     bind_resource: Option<Box<RawValue>>,
+}
+
+/// How a call is cut off in the middle, in words.
+pub struct Cut {
+    pub name: &'static str,
+    pub again: &'static str,
+    pub without_state: &'static str,
+    pub too_fast: &'static str,
+    /// Above what was said.
+    pub output: &'static str,
+}
+
+impl Cut {
+    /// Of this kind of adapter.
+    pub fn of(kind: &str) -> &'static Cut {
+        match kind {
+            "http" => &Cut {
+                name: "provision, with its connection cut in the middle",
+                again: "provision again after the cut",
+                without_state: "deprovision after a cut, without state",
+                too_fast: "it is too fast to be cut off",
+                output: "answer:",
+            },
+            _ => &Cut {
+                name: "provision, killed in the middle",
+                again: "provision again after the kill",
+                without_state: "deprovision after a kill, without state",
+                too_fast: "it is too fast to be killed",
+                output: "standard output:",
+            },
+        }
+    }
 }
 
 /// An instance or a binding, as a broker's record has it.
@@ -93,7 +126,7 @@ impl<'a> Subject<'a> {
     pub fn new(
         service: &'a Service,
         plan: &'a Plan,
-        adapter: &'a dyn Adapter,
+        (adapter, cut): (&'a dyn Adapter, &'static Cut),
         parameters: &'a Parameters,
         (tape, screen, interrupt): (&'a Tape, &'a Screen, &'a Interrupt),
     ) -> Subject<'a> {
@@ -110,6 +143,7 @@ impl<'a> Subject<'a> {
             tape,
             screen,
             interrupt,
+            cut,
             called: Cell::new(None),
             parameters,
             context: to_raw(&context),
@@ -252,19 +286,22 @@ impl<'a> Subject<'a> {
                 progress: &|text| self.screen.progress(text),
                 cancel: &cancel,
             });
-            match made {
-                Err(failure)
-                    if failure.kind == FailureKind::Again
-                        && Instant::now() + pause < deadline
-                        && !cancel.is_cancelled() => {}
+            let wait = match made {
+                Err(failure) if failure.kind == FailureKind::Again && !cancel.is_cancelled() => {
+                    let wait = failure.retry_after.unwrap_or_default().max(pause);
+                    if wait >= deadline.saturating_duration_since(Instant::now()) {
+                        return Err(failure);
+                    }
+                    wait
+                }
                 made => return made,
-            }
+            };
             let said = self.tape.recorded().messages.pop();
             let why = said.map_or_else(String::new, |line| format!(": {line}"));
-            let shown = humantime::format_duration(pause);
+            let shown = humantime::format_duration(wait);
             let text = format!("asks to be called again, in {shown}{why}");
             self.screen.progress(&text);
-            cancel.wait_timeout(pause);
+            cancel.wait_timeout(wait);
             pause = (pause * 2).min(LONGEST_PAUSE);
             attempt += 1;
         }

@@ -61,7 +61,7 @@ impl<'a> Life<'a> {
                 self.leave_out("unbind");
             }
             self.leave_out("update");
-            self.leave_out("provision, killed in the middle");
+            self.leave_out(subject.cut.name);
         }
         self.twice("deprovision", |operation| {
             subject.deprovision(&instance, operation)
@@ -167,7 +167,7 @@ impl<'a> Life<'a> {
                 return Ok(());
             };
             if is_repeated && self.goes_on() {
-                let repeated = self.step("provision again after the kill", || {
+                let repeated = self.step(subject.cut.again, || {
                     subject.provision(&instance, &operation.again())
                 });
                 instance.keep(repeated.and_then(|provisioned| provisioned.state));
@@ -176,7 +176,7 @@ impl<'a> Life<'a> {
             let name = if is_repeated {
                 "deprovision"
             } else {
-                "deprovision after a kill, without state"
+                subject.cut.without_state
             };
             self.step(name, || subject.deprovision(&instance, &operation));
         }
@@ -186,7 +186,7 @@ impl<'a> Life<'a> {
     /// Kills a provision in the middle. `None` if that cannot be done.
     fn kill(&mut self, pace: Duration) -> Result<Option<(Made, Operation)>, Failure> {
         let subject = self.subject;
-        subject.begin("provision, killed in the middle");
+        subject.begin(subject.cut.name);
         // The middle of the first one may be the end of this one: then a little earlier.
         for part in [2, 4, 8, 64] {
             let (instance, operation) = (subject.new_instance()?, Operation::new()?);
@@ -215,7 +215,7 @@ impl<'a> Life<'a> {
                 }
             }
         }
-        subject.screen.skipped("it is too fast to be killed");
+        subject.screen.skipped(subject.cut.too_fast);
         Ok(None)
     }
 
@@ -281,7 +281,8 @@ impl<'a> Life<'a> {
     fn show(&mut self, lines: Vec<String>) {
         self.broken += 1;
         let recorded = self.subject.tape.recorded();
-        self.subject.screen.bad(lines, &recorded);
+        let output = self.subject.cut.output;
+        self.subject.screen.bad(lines, output, &recorded);
     }
 }
 

@@ -70,8 +70,8 @@ impl Screen {
     }
 
     /// The call did not do what it must: what, and what shows it.
-    pub fn bad(&self, mut lines: Vec<String>, recorded: &Recorded) {
-        lines.extend(tail("standard output:", "> ", recorded.output.lines()));
+    pub fn bad(&self, mut lines: Vec<String>, output: &str, recorded: &Recorded) {
+        lines.extend(tail(output, "> ", recorded.output.lines()));
         lines.extend(tail(
             "standard error:",
             "| ",
