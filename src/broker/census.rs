@@ -4,10 +4,11 @@
 //! million instances that takes long, so it is done when somebody asks, in a thread of its own, and for a hundredth of
 //! the time at most. Whoever asks meanwhile gets the numbers of before.
 
+use super::plans::Plans;
 use super::state::State;
 use super::state::walk::Member;
 use crate::log;
-use crate::store::{self, Record};
+use crate::store;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,11 +20,20 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// The share of the time in which it is counted: one in so many.
 const SHARE: u32 = 100;
 
+/// What is counted of a plan, each in its place.
+pub type Counts = [u64; 4];
+pub const INSTANCES: usize = 0;
+pub const BINDINGS: usize = 1;
+/// Of the instances, those that are behind the maintenance information of their plan.
+pub const BEHIND: usize = 2;
+/// Instances that were deprovisioned, and are kept.
+pub const KEPT: usize = 3;
+
 /// The numbers of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Numbers {
-    /// By the ids of service offering and plan: instances and bindings.
-    pub plans: BTreeMap<(String, String), [u64; 2]>,
+    /// By the ids of service offering and plan.
+    pub plans: BTreeMap<(String, String), Counts>,
     /// When it was counted.
     pub at: SystemTime,
 }
@@ -52,14 +62,15 @@ impl Census {
     pub fn numbers(
         self: &Arc<Self>,
         state: &Arc<State>,
+        plans: &Arc<Plans>,
         stop: impl Fn() -> bool + Send + 'static,
     ) -> Option<Arc<Numbers>> {
         let mut latest = self.latest();
         if !latest.running && latest.again.is_none_or(|again| again <= Instant::now()) {
-            let (census, state) = (self.clone(), state.clone());
+            let (census, state, plans) = (self.clone(), state.clone(), plans.clone());
             let thread = thread::Builder::new()
                 .name("census".to_owned())
-                .spawn(move || census.take(&state, stop));
+                .spawn(move || census.take(&state, &plans, stop));
             match thread {
                 Ok(_) => latest.running = true,
                 Err(error) => log::error("no_thread")
@@ -73,10 +84,10 @@ impl Census {
         latest.numbers.clone()
     }
 
-    fn take(&self, state: &State, stop: impl Fn() -> bool) {
+    fn take(&self, state: &State, plans: &Plans, stop: impl Fn() -> bool) {
         let began = Instant::now();
         // That the state cannot be read is counted and logged where requests meet it.
-        let numbers = count_all(state, stop).ok().flatten();
+        let numbers = count_all(state, plans, stop).ok().flatten();
         let mut latest = self.latest();
         latest.running = false;
         latest.again = Some(Instant::now() + began.elapsed() * SHARE);
@@ -89,19 +100,37 @@ impl Census {
 }
 
 /// `None` if it was told to stop.
-fn count_all(state: &State, stop: impl Fn() -> bool) -> Result<Option<Numbers>, store::Error> {
+fn count_all(
+    state: &State,
+    catalog: &Plans,
+    stop: impl Fn() -> bool,
+) -> Result<Option<Numbers>, store::Error> {
     let at = SystemTime::now();
-    let mut plans: BTreeMap<(String, String), [u64; 2]> = BTreeMap::new();
-    let mut count = |record: &Record, which: usize| {
-        if let Some(member) = Member::read(record).filter(|member| member.kept.is_none()) {
-            let ids = (member.service_id.into(), member.plan_id.into());
-            plans.entry(ids).or_default()[which] += 1;
-        }
+    let mut plans: BTreeMap<(String, String), Counts> = BTreeMap::new();
+    let mut count = |member: &Member<'_>, which: usize| {
+        let ids = (member.service_id.to_string(), member.plan_id.to_string());
+        plans.entry(ids).or_default()[which] += 1;
+    };
+    let is_behind = |member: &Member<'_>| {
+        let offer = catalog.lookup(&member.service_id, &member.plan_id);
+        let version = member.maintenance_version.as_deref();
+        member.exists() && offer.is_ok_and(|offer| offer.plan.ahead_of(version).is_some())
     };
     let whole = state.walk(stop, |id, record| {
-        count(record, 0);
+        if let Some(member) = Member::read(record) {
+            if member.kept.is_some() {
+                count(&member, KEPT);
+            } else {
+                count(&member, INSTANCES);
+                if is_behind(&member) {
+                    count(&member, BEHIND);
+                }
+            }
+        }
         for (_, binding) in state.bindings(id)? {
-            count(&binding, 1);
+            if let Some(member) = Member::read(&binding) {
+                count(&member, BINDINGS);
+            }
         }
         Ok(())
     })?;

@@ -1,7 +1,8 @@
 //! What operators look at: offerings, instances, bindings and what is being done to them. Never credentials, parameters,
 //! or what adapters keep.
 
-use super::census::Numbers;
+pub use super::census::{BEHIND, BINDINGS, INSTANCES};
+use super::census::{Counts, Numbers};
 use super::operations::Operations;
 use super::plans::Plans;
 use super::protocol::binding::record::Binding;
@@ -75,6 +76,10 @@ pub struct InstanceView {
     pub operation: LastOperation,
     /// An operator does not want it deprovisioned.
     pub protected: bool,
+    /// Of the maintenance information: the version that it has.
+    pub version: Option<String>,
+    /// That of its plan, if it is behind.
+    pub behind: Option<String>,
 }
 
 pub struct BindingView {
@@ -94,6 +99,8 @@ pub struct Filter {
     pub organization: String,
     pub space: String,
     pub condition: Option<Condition>,
+    /// Those that are behind the maintenance information of their plan.
+    pub behind: bool,
 }
 
 /// Some of the instances.
@@ -108,7 +115,7 @@ pub struct PlanView<'a> {
     pub service: &'a str,
     pub plan: &'a str,
     pub retired: bool,
-    pub numbers: Option<[u64; 2]>,
+    pub numbers: Option<Counts>,
 }
 
 /// What one looks through.
@@ -197,6 +204,17 @@ impl Look<'_> {
             &filter.space,
             &[Some(&instance.space_guid), named("space_name")],
         ) && filter.condition.is_none_or(|wanted| wanted == condition)
+            && (!filter.behind || self.behind(instance).is_some())
+    }
+
+    /// The version of its plan, if an instance is behind that.
+    fn behind(&self, instance: &Instance) -> Option<&str> {
+        if !instance.operation.exists() || instance.kept.is_some() {
+            return None;
+        }
+        let offer = self.plans.lookup(&instance.service_id, &instance.plan_id);
+        let version = instance.maintenance_version.as_deref();
+        offer.ok()?.plan.ahead_of(version)
     }
 
     /// One instance with its bindings.
@@ -280,6 +298,8 @@ impl Look<'_> {
                 },
             },
             protected: instance.protected.is_some(),
+            version: instance.maintenance_version.clone(),
+            behind: self.behind(instance).map(str::to_owned),
             id,
         }
     }

@@ -1,6 +1,6 @@
 //! The metrics of a broker: what is in progress, what there is, and what was counted for each plan.
 
-use super::census::Numbers;
+use super::census::{BEHIND, BINDINGS, INSTANCES, KEPT, Numbers};
 use super::counts;
 use super::operations::Operations;
 use super::plans::Plans;
@@ -46,8 +46,18 @@ pub fn write(
     let numbers_of = numbers.plans.iter();
     let numbers_of = named(plans, numbers_of.map(|((_, plan), n)| (&**plan, *n)));
     for (which, name, help) in [
-        (0, "brokerlet_instances", "Service instances."),
-        (1, "brokerlet_bindings", "Service bindings."),
+        (INSTANCES, "brokerlet_instances", "Service instances."),
+        (BINDINGS, "brokerlet_bindings", "Service bindings."),
+        (
+            BEHIND,
+            "brokerlet_instances_behind",
+            "Service instances of another version than the maintenance information of their plan.",
+        ),
+        (
+            KEPT,
+            "brokerlet_instances_kept",
+            "Service instances that were deleted, and are kept for a while.",
+        ),
     ] {
         let mut gauge = text.gauge(name, help);
         for ((service, plan), count) in &numbers_of {

@@ -159,7 +159,7 @@ impl Broker {
     pub fn numbers(&self) -> Option<Arc<Numbers>> {
         let operations = self.operations.clone();
         self.census
-            .numbers(&self.state, move || operations.is_stopping())
+            .numbers(&self.state, &self.plans(), move || operations.is_stopping())
     }
 
     /// The next instances behind this id that pass the filter, for operators.

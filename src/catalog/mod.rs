@@ -180,6 +180,12 @@ impl Plan {
         input.parameters.as_ref()
     }
 
+    /// The version of the plan's maintenance information, if an instance that has this one is behind it.
+    pub fn ahead_of(&self, version: Option<&str>) -> Option<&str> {
+        let current = self.maintenance_info.as_ref()?.version.as_str();
+        (version != Some(current)).then_some(current)
+    }
+
     pub fn is_bindable(&self) -> bool {
         self.bindable.unwrap_or(false)
     }

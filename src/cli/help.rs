@@ -92,7 +92,7 @@ Exit codes: 0 done, 1 the environment is wrong or the file cannot be written, 64
         "\
 Usage:
   brokerlet state list [--service X] [--plan X] [--organization X] [--space X]
-                       [--failed] [--in-progress] [--orphaned] [--kept] [--protected] [--json]
+                       [--failed] [--in-progress] [--orphaned] [--behind] [--kept] [--protected] [--json]
   brokerlet state show ID [--credentials] [--json]
   brokerlet state check [--json]
   brokerlet state export [FILE] [--unsealed]
@@ -112,9 +112,10 @@ protect, unprotect and undelete go on beside brokers, too. import and copy are r
 and forget while one runs on the file. In a database, adopt and forget go on beside brokers, and forget leaves what one
 of them works on.
 
-  list     service instances in the order of their ids; --orphaned: those whose plan is not in the catalog; --kept: those
-           that were deprovisioned and are kept; --protected: those that cannot be. --service, --plan, --organization and
-           --space take an id, or a name where it is known
+  list     service instances in the order of their ids; --orphaned: those whose plan is not in the catalog; --behind: those
+           whose version is another one than maintenance_info of their plan in the catalog; --kept: those that were
+           deprovisioned and are kept; --protected: those that cannot be. --service, --plan, --organization and --space
+           take an id, or a name where it is known
   show     a service instance and its bindings; --credentials shows credentials, parameters and what adapters keep
   check    the structure of the file, records that cannot be read, or opened with BROKER_SEAL_KEYS, instances without a
            plan in the catalog, bindings without an instance: a line for each fault
@@ -133,7 +134,7 @@ of them works on.
   forget   removes the records of an instance and its bindings and calls no adapter, after a person has cleaned up
 
   --store STORE   where the state is [BROKER_STORE, or the database in VCAP_SERVICES]
-  --catalog FILE  the catalog file, for names, --orphaned, check and adopt [BROKER_CATALOG]
+  --catalog FILE  the catalog file, for names, --orphaned, --behind, check and adopt [BROKER_CATALOG]
   --json          lines of JSON
 
 STORE, FROM and TO are file:PATH, postgres://… without a password, env:NAME, whose variable NAME holds one of them, with

@@ -79,6 +79,15 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+/// Whether a record has been made of which this was done last.
+pub fn exists(kind: Kind, state: State, unmade: bool) -> bool {
+    match kind {
+        Kind::Provision | Kind::Bind => state == State::Succeeded,
+        Kind::Update => true,
+        Kind::Deprovision | Kind::Unbind => !unmade,
+    }
+}
+
 impl Operation {
     pub fn new(kind: Kind, state: State) -> Operation {
         Operation {
@@ -173,11 +182,7 @@ impl Operation {
 
     /// The record has been made: neither still on its way nor failed on it.
     pub fn exists(&self) -> bool {
-        match self.kind {
-            Kind::Provision | Kind::Bind => self.state == State::Succeeded,
-            Kind::Update => true,
-            Kind::Deprovision | Kind::Unbind => !self.unmade,
-        }
+        exists(self.kind, self.state, self.unmade)
     }
 
     /// The operation as the removal that cuts it off remembers it: it has failed.

@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::broker::protocol::instance::record::Kept;
-use crate::broker::protocol::operation::State as Progress;
+use crate::broker::protocol::operation::{Kind, State as Progress, exists};
 use crate::store::{self, Record};
 
 use serde::Deserialize;
@@ -27,12 +27,17 @@ pub struct Member<'a> {
     update: Option<Update<'a>>,
     /// It was deprovisioned, and is kept.
     pub kept: Option<Kept>,
+    #[serde(borrow)]
+    pub maintenance_version: Option<Cow<'a, str>>,
     operation: Step,
 }
 
 #[derive(Deserialize)]
 struct Step {
+    kind: Kind,
     state: Progress,
+    #[serde(default)]
+    unmade: bool,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +54,15 @@ impl<'a> Member<'a> {
 
     pub fn in_progress(&self) -> bool {
         self.operation.state == Progress::InProgress
+    }
+
+    /// It has been made.
+    pub fn exists(&self) -> bool {
+        exists(
+            self.operation.kind,
+            self.operation.state,
+            self.operation.unmade,
+        )
     }
 
     /// Its plan, and the one that it is being updated to.

@@ -56,6 +56,8 @@ pub(super) struct Filters {
     pub in_progress: bool,
     /// The plan is not in the catalog.
     pub orphaned: bool,
+    /// Of another version than the maintenance information of the plan in the catalog.
+    pub behind: bool,
     /// Deprovisioned, and kept for a while.
     pub kept: bool,
     /// Not to be deprovisioned.
@@ -76,6 +78,7 @@ const COMMANDS: [(&str, usize, usize, &[&str]); 13] = [
             "--failed",
             "--in-progress",
             "--orphaned",
+            "--behind",
             "--kept",
             "--protected",
             "--json",
@@ -187,6 +190,7 @@ impl Options {
                     failed: has("--failed"),
                     in_progress: has("--in-progress"),
                     orphaned: has("--orphaned"),
+                    behind: has("--behind"),
                     kept: has("--kept"),
                     protected: has("--protected"),
                 }),

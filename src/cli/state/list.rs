@@ -30,12 +30,21 @@ pub(super) fn list(
     json: bool,
 ) -> Result<(), Failed> {
     let names = Names::load(catalog)?;
-    if filters.orphaned && !names.is_known() {
-        return Err(Failed::Usage(
-            "state list: --orphaned compares with a catalog file; wanted --catalog FILE or BROKER_CATALOG".to_owned(),
-        ));
+    let compares = [
+        ("--orphaned", filters.orphaned),
+        ("--behind", filters.behind),
+    ];
+    if let Some((option, _)) = compares.iter().find(|(_, is_said)| *is_said)
+        && !names.is_known()
+    {
+        return Err(Failed::Usage(format!(
+            "state list: {option} compares with a catalog file; wanted --catalog FILE or BROKER_CATALOG"
+        )));
     }
-    let mut rows = vec![COLUMNS.map(str::to_owned)];
+    let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
+    if filters.behind {
+        rows[0].push("VERSION".to_owned());
+    }
     let mut unreadable = 0;
     store.each(&mut |key, record, _| {
         // Bindings come behind the instances.
@@ -48,7 +57,7 @@ pub(super) fn list(
                 if json {
                     print(&format!("{}\n", Value::Object(summary)));
                 } else {
-                    rows.push(row(id, &shown, &names));
+                    rows.push(row(id, &shown, &names, filters.behind));
                 }
             }
             Found::Unreadable(_) => unreadable += 1,
@@ -67,11 +76,11 @@ pub(super) fn list(
     Ok(())
 }
 
-fn row(id: &str, shown: &Shown, names: &Names) -> [String; 7] {
+fn row(id: &str, shown: &Shown, names: &Names, versions: bool) -> Vec<String> {
     let text = |place| shown.text(place).unwrap_or("-");
     let plan_id = text("/plan_id");
     let (service, plan) = names.of(plan_id).unwrap_or((text("/service_id"), plan_id));
-    [
+    let cells = [
         id,
         service,
         plan,
@@ -79,17 +88,27 @@ fn row(id: &str, shown: &Shown, names: &Names) -> [String; 7] {
         text("/space_guid"),
         &shown.operation(),
         shown.updated().unwrap_or("-"),
-    ]
-    .map(printable)
+    ];
+    let mut row = cells.map(printable).to_vec();
+    if versions {
+        let (own, plan) = (text("/maintenance_version"), shown.behind(names));
+        row.push(printable(&format!("{own}, plan {}", plan.unwrap_or("-"))));
+    }
+    row
 }
 
 /// Columns below each other; the last one is as long as it is.
-fn table(rows: &[[String; 7]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: [usize; 7] = std::array::from_fn(|column| width(column).unwrap_or(0));
+fn table(rows: &[Vec<String>]) -> String {
+    let mut widths = Vec::new();
+    for row in rows {
+        widths.resize(row.len(), 0);
+        for (cell, width) in row.iter().zip(&mut widths) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
     let mut text = String::new();
     for row in rows {
-        for (cell, width) in row.iter().zip(widths) {
+        for (cell, width) in row.iter().zip(&widths) {
             _ = write!(text, "{cell:width$}  ");
         }
         text.truncate(text.trim_end().len());
@@ -126,6 +145,7 @@ impl Filters {
             && (!self.failed || state == Some("failed"))
             && (!self.in_progress || state == Some("in progress"))
             && (!self.orphaned || name.is_none())
+            && (!self.behind || shown.behind(names).is_some())
             && (!self.kept || shown.text("/kept/until").is_some())
             && (!self.protected || shown.text("/protected/since").is_some())
     }

@@ -2,14 +2,15 @@
 
 use super::Failed;
 use crate::adapter::load;
+use crate::catalog::Plan;
 use crate::catalog::file::{self, Loaded};
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Plan id -> names of the service offering and the plan. Empty where no catalog is named.
+/// Plan id -> names of the service offering, and the plan. Empty where no catalog is named.
 pub(super) struct Names {
-    plans: HashMap<String, (String, String)>,
+    plans: HashMap<String, (String, Plan)>,
     is_known: bool,
 }
 
@@ -35,9 +36,7 @@ impl Names {
         };
         let services = catalog.services().iter();
         let plans = services.flat_map(|service| {
-            let named = |plan: &crate::catalog::Plan| {
-                (plan.id.clone(), (service.name.clone(), plan.name.clone()))
-            };
+            let named = |plan: &Plan| (plan.id.clone(), (service.name.clone(), plan.clone()));
             service.plans.iter().map(named)
         });
         Ok(Names {
@@ -48,7 +47,12 @@ impl Names {
 
     pub fn of(&self, plan_id: &str) -> Option<(&str, &str)> {
         let (service, plan) = self.plans.get(plan_id)?;
-        Some((service, plan))
+        Some((service, &plan.name))
+    }
+
+    /// The plan of this id.
+    pub fn plan(&self, plan_id: &str) -> Option<&Plan> {
+        self.plans.get(plan_id).map(|(_, plan)| plan)
     }
 
     /// Whether a catalog was named, so that a plan that is not here has left it.

@@ -81,6 +81,22 @@ impl Shown {
         text
     }
 
+    /// The version of its plan's maintenance information, if an instance is there and behind it.
+    pub fn behind<'n>(&self, names: &'n Names) -> Option<&'n str> {
+        let operation = |place| self.text(place).unwrap_or_default();
+        let is_made = operation("/operation/kind") != "provision"
+            || operation("/operation/state") == "succeeded";
+        let is_unmade = self
+            .0
+            .pointer("/operation/unmade")
+            .is_some_and(|it| *it == true);
+        if !is_made || is_unmade || self.text("/kept/until").is_some() {
+            return None;
+        }
+        let plan = names.plan(self.text("/plan_id")?)?;
+        plan.ahead_of(self.text("/maintenance_version"))
+    }
+
     pub fn updated(&self) -> Option<&str> {
         self.text("/updated/at")
             .or_else(|| self.text("/created/at"))
@@ -109,6 +125,9 @@ impl Shown {
         let service_id = self.text("/service_id").unwrap_or_default();
         let plan_id = self.text("/plan_id").unwrap_or_default();
         let name = names.of(plan_id);
+        let of_plan = names.plan(plan_id).filter(|_| binding_id.is_none());
+        let of_plan = of_plan.and_then(|plan| plan.maintenance_info.as_ref());
+        let of_plan = of_plan.map(|info| info.version.as_str());
         let fields = [
             ("instance_id", Some(instance_id)),
             ("binding_id", binding_id),
@@ -117,6 +136,8 @@ impl Shown {
             ("service", name.map(|(service, _)| service)),
             ("plan_id", Some(plan_id)),
             ("plan", name.map(|(_, plan)| plan)),
+            ("maintenance_version", self.text("/maintenance_version")),
+            ("plan_maintenance_version", of_plan),
             ("organization_guid", self.text("/organization_guid")),
             ("space_guid", self.text("/space_guid")),
             ("app_guid", self.text("/app_guid")),

@@ -4,11 +4,13 @@ use super::Maker;
 use super::html::{Escaped, Html, age, condition, encoded, link, text};
 use crate::broker::Broker;
 use crate::broker::error::Error;
-use crate::broker::look::{Condition, Filter};
+use crate::broker::look::{Condition, Filter, InstanceView};
 use crate::http::target::fields;
 
 /// How many are on a page.
 const MOST: usize = 50;
+/// The versions that can be chosen: those that are behind that of their plan.
+const BEHIND: &str = "behind";
 
 /// What the address asks for: the filter, and behind which id to begin.
 fn asked(query: &str) -> Result<(Filter, String), Error> {
@@ -28,6 +30,14 @@ fn asked(query: &str) -> Result<(Filter, String), Error> {
                     )));
                 }
             }
+            "version" if !trimmed.is_empty() => {
+                if trimmed != BEHIND {
+                    return Err(Error::bad_request(format!(
+                        "version: found {trimmed:?}, wanted {BEHIND}."
+                    )));
+                }
+                filter.behind = true;
+            }
             // An id is taken as it is.
             "after" => after = value.into_owned(),
             _ => {}
@@ -45,6 +55,7 @@ fn query_of(filter: &Filter, after: &str) -> String {
         ("organization", &filter.organization),
         ("space", &filter.space),
         ("state", condition),
+        ("version", if filter.behind { BEHIND } else { "" }),
         ("after", after),
     ];
     let fields = fields.iter().filter(|(_, value)| !value.is_empty());
@@ -81,7 +92,7 @@ pub fn list(maker: &Maker<'_>, query: &str) -> Result<Vec<u8>, Error> {
                 name,
                 pair(&instance.service, &instance.plan),
                 pair(&instance.organization, &instance.space),
-                condition(&instance.operation),
+                state(instance),
                 age(instance.created),
             ]);
         }
@@ -97,6 +108,25 @@ pub fn list(maker: &Maker<'_>, query: &str) -> Result<Vec<u8>, Error> {
     }
     html.put("</p>\n");
     Ok(html.finish())
+}
+
+/// Whether it can be used, and whether it is behind its plan.
+fn state(instance: &InstanceView) -> String {
+    let mut cell = condition(&instance.operation);
+    if instance.behind.is_some() {
+        cell += &format!("<br>{}", text(&version(instance)));
+    }
+    cell
+}
+
+/// As in `version 1.0.0, behind 2.0.0`.
+fn version(instance: &InstanceView) -> String {
+    let own = instance.version.as_deref();
+    let own = own.map_or("no version".to_owned(), |own| format!("version {own}"));
+    match &instance.behind {
+        Some(plan) => format!("{own}, {BEHIND} {plan}"),
+        None => own,
+    }
 }
 
 fn form(maker: &Maker<'_>, html: &mut Html, filter: &Filter) {
@@ -126,6 +156,8 @@ fn form(maker: &Maker<'_>, html: &mut Html, filter: &Filter) {
         ));
     }
     select(html, "state", "State", conditions.into_iter(), chosen);
+    let chosen = if filter.behind { BEHIND } else { "" };
+    select(html, "version", "Version", [BEHIND].into_iter(), chosen);
     html.put("<div><button>Show</button></div>\n</form>\n");
 }
 
@@ -193,6 +225,9 @@ pub fn one(broker: &Broker, id: &str, nonce: &str, prefix: Option<&str>) -> Resu
         line("Organisation", text(&instance.organization));
         line("Space", text(&instance.space));
         line("Adapter", text(&instance.adapter));
+        if instance.version.is_some() || instance.behind.is_some() {
+            line("Maintenance", text(&version(&instance)));
+        }
         line(
             "Protected",
             text(if instance.protected { "yes" } else { "no" }),

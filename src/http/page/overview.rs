@@ -3,7 +3,7 @@
 use super::Maker;
 use super::html::{age, condition, link, number, text};
 use crate::broker::error::Error;
-use crate::broker::look::{self, Condition};
+use crate::broker::look::{self, BEHIND, BINDINGS, Condition, INSTANCES};
 use crate::http::recent::{FAILURES, REQUESTS, Recent};
 use crate::store::Key;
 
@@ -27,11 +27,22 @@ pub fn make(maker: &Maker<'_>) -> Result<Vec<u8>, Error> {
         );
         let retired = if plan.retired { " (retired)" } else { "" };
         let count = |which: usize| number(plan.numbers.map(|numbers| numbers[which]));
+        let behind = plan.numbers.map_or(0, |numbers| numbers[BEHIND]);
+        let behind = match behind {
+            0 => String::new(),
+            _ => format!(
+                " ({})",
+                link(
+                    &format!("{address}&version=behind"),
+                    &format!("{behind} behind")
+                )
+            ),
+        };
         table.row(&[
             text(plan.service),
             link(&address, plan.plan) + retired,
-            count(0),
-            count(1),
+            count(INSTANCES) + &behind,
+            count(BINDINGS),
         ]);
     }
     table.end();
