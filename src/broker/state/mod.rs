@@ -309,13 +309,17 @@ impl State {
             .into_iter()
             .chain(expected)
             .chain(lines.into_iter().flatten().map(Change::Audit));
-        match self.store.commit(changes.collect()) {
-            Ok(Outcome::Committed(revision)) => {
-                if let Subject::Instance(instance) = subject {
-                    self.places.note(key, Some(instance));
-                }
-                Ok(Some(revision))
-            }
+        let committed = self.store.commit(changes.collect());
+        // Where nobody knows whether it was written, it has its place rather than not.
+        let may_be_there = match &committed {
+            Ok(outcome) => matches!(outcome, Outcome::Committed(_)),
+            Err(error) => error.unknown,
+        };
+        if may_be_there && let Subject::Instance(instance) = subject {
+            self.places.note(key, Some(instance));
+        }
+        match committed {
+            Ok(Outcome::Committed(revision)) => Ok(Some(revision)),
             Ok(Outcome::Conflict) => Ok(None),
             Err(error) => {
                 if error.unknown {

@@ -183,7 +183,12 @@ impl<'d> Checker<'d, '_> {
     fn other_keys(&mut self, object: &'d Map<String, Value>, table: &'static Object) {
         let known = |name: &str| table.fields.iter().any(|field| field.name == name);
         for (key, value) in object.iter().filter(|(key, _)| !known(key)) {
-            let meant = misspelling(key, table.fields.iter().map(|field| field.name));
+            let rules = match table.others {
+                Others::Served { .. } => &private::RULES[..],
+                _ => &[],
+            };
+            let names = table.fields.iter().map(|field| field.name);
+            let meant = misspelling(key, names.chain(rules.iter().copied()));
             let hint = meant.map_or(String::new(), |name| format!(", did you mean \"{name}\"?"));
             self.within_key(key, |this| match table.others {
                 Others::CloudControllerRefuses => {

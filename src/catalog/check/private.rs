@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 const SECRET: [&str; 2] = ["adapter", "credentials"];
 /// Settings that belong beside or below `adapter.kind`. Further down, in `metadata`, they are words like any other.
 const SETTINGS: [&str; 5] = ["binding", "instance", "kind", "command", "env"];
+/// What stands beside `adapter` and is not served. It is taken out before anything is checked.
+pub(super) const RULES: [&str; 4] = ["retired", "unbind_expired", "retain", "limits"];
 /// Fields of a service offering or plan that hold objects of another kind: plans are looked at one by one, and the
 /// parameters of a schema can have any name.
 const OTHERS: [&str; 2] = ["plans", "schemas"];

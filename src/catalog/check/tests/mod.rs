@@ -297,6 +297,8 @@ fn misspelt_and_misplaced_keys_are_warned_about() {
             "did you mean \"instances_retrievable\"?",
         ),
         ("/services/0/tag", "did you mean \"tags\"?"),
+        ("/services/0/limit", "did you mean \"limits\"?"),
+        ("/services/0/plans/0/retian", "did you mean \"retain\"?"),
         ("/services/0/Requires", "did you mean \"requires\"?"),
         (
             "/services/0/dashbord_client",
