@@ -79,7 +79,7 @@ pub enum Change {
     DeleteBindings {
         instance: String,
     },
-    /// Adds a line to the audit trail, where the store keeps one. Never alone in a commit: what it tells of is in it too.
+    /// Adds a line to the audit trail, where the store keeps one.
     Audit(AuditLine),
 }
 

@@ -25,7 +25,8 @@ use tombstones::{Kept, Tombstones};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often a decision is made anew because somebody else was faster, before the request is refused.
 const MAX_DECISIONS: usize = 100;
@@ -260,11 +261,13 @@ impl State {
             return;
         };
         while !stop() {
+            let began = Instant::now();
             match self
                 .store
                 .forget_audit(audit::micros(before), LINES_AT_ONCE)
             {
-                Ok(LINES_AT_ONCE) => {}
+                // Requests that wait for the store come first.
+                Ok(LINES_AT_ONCE) => thread::sleep(began.elapsed()),
                 Ok(_) => return,
                 Err(error) => return log::warn("audit").with("error", &error.message).send(),
             }
@@ -298,13 +301,18 @@ impl State {
         subject: &Subject,
         expected: Option<Change>,
     ) -> Result<Option<Revision>, Error> {
-        let lines = [
-            self.line(|| Entry::cut_off(key, subject)),
-            self.line(|| {
-                let is_async = subject.operation().asynchronous;
-                is_async.then(|| Entry::accepted(key, subject))
-            }),
-        ];
+        let cut_off = self.line(|| Entry::cut_off(key, subject));
+        let accepted = self.line(|| {
+            let is_async = subject.operation().asynchronous;
+            is_async.then(|| Entry::accepted(key, subject))
+        });
+        // In this order, however coarse the clock is.
+        let after = cut_off.as_ref().map_or(0, |line| line.at + 1);
+        let accepted = accepted.map(|line| AuditLine {
+            at: line.at.max(after),
+            ..line
+        });
+        let lines = [cut_off, accepted];
         let changes = [put_subject(key, revision, subject)?]
             .into_iter()
             .chain(expected)

@@ -1,6 +1,6 @@
 //! `brokerlet state protect`, `unprotect` and `undelete`: second thoughts of an operator about an instance.
 
-use super::records::{Found, Shown};
+use super::records::{Found, Shown, record_of};
 use super::{Failed, printable};
 use crate::broker::protocol::audit::{self, Entry};
 use crate::broker::protocol::instance::record::{Instance, Protection};
@@ -72,14 +72,7 @@ fn amend(
     change: impl FnOnce(&Shown, &mut Fields) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
     let key = Key::instance(id);
-    let found = store
-        .read(std::slice::from_ref(&key))?
-        .into_iter()
-        .next()
-        .flatten();
-    let Some(record) = found else {
-        return Err(no(id, "not in the state"));
-    };
+    let record = record_of(store, &key)?;
     let shown = match Found::parse(&record.body) {
         Found::Record(shown) => shown,
         Found::Tombstone(since) => {

@@ -8,7 +8,7 @@ use crate::duration;
 
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -104,7 +104,7 @@ fn show(options: &Options) -> Result<(), Failed> {
     let names = Names::load(options.catalog.as_deref())?;
     let store = Place::of(options.store.as_deref())?.read()?;
     let since = options.since.map_or(0, micros);
-    let mut unreadable = 0;
+    let (mut unreadable, mut broken) = (0, None);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     store.audit(since, &mut |line| {
         let Ok(value) = serde_json::from_slice::<Value>(&line.text) else {
@@ -120,13 +120,24 @@ fn show(options: &Options) -> Result<(), Failed> {
                 .and_then(|()| out.write_all(b"\n")),
             false => writeln!(out, "{}", told(&value, &names)),
         };
-        // A reader that has seen enough.
         match written {
             Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+            Err(error) => {
+                broken = Some(error);
+                ControlFlow::Break(())
+            }
         }
     })?;
-    let _ = out.flush();
+    match broken.map_or_else(|| out.flush(), Err) {
+        Ok(()) => {}
+        // A reader that has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+        Err(error) => {
+            return Err(Failed::Unusable(format!(
+                "standard output: cannot be written: {error}"
+            )));
+        }
+    }
     if unreadable > 0 {
         let what = counted(unreadable, "line");
         eprintln!("brokerlet: {what} of the audit trail cannot be read");

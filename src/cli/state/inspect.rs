@@ -2,7 +2,7 @@
 
 use super::amend::line;
 use super::names::Names;
-use super::records::{Found, ids};
+use super::records::{Found, ids, record_of};
 use super::{Failed, counted, print, refused};
 use crate::config;
 use crate::store::inspect::Inspect;
@@ -125,16 +125,7 @@ pub(super) fn compact(store: &dyn Inspect) -> Result<(), Failed> {
 /// Removes the records of an instance and its bindings. No adapter is called: for what a person has cleaned up.
 pub(super) fn forget(store: &dyn Inspect, id: &str, yes: bool) -> Result<(), Failed> {
     let key = Key::instance(id);
-    let found = store
-        .read(std::slice::from_ref(&key))?
-        .into_iter()
-        .next()
-        .flatten();
-    let Some(record) = found else {
-        return Err(Failed::No(format!(
-            "service instance {id:?}: not in the state"
-        )));
-    };
+    let record = record_of(store, &key)?;
     let found = store.bindings(id)?;
     let records = found
         .iter()

@@ -1,7 +1,9 @@
 //! Records as the commands look at them: JSON, of which they want a few fields.
 
+use super::Failed;
 use super::names::Names;
-use crate::store::Key;
+use crate::store::inspect::Inspect;
+use crate::store::{Key, Record};
 
 use serde_json::{Map, Value, json};
 
@@ -157,6 +159,15 @@ impl Shown {
         }
         summary
     }
+}
+
+/// The record of an instance; without one, the command has nothing to do.
+pub(super) fn record_of(store: &dyn Inspect, key: &Key) -> Result<Record, Failed> {
+    let mut found = store.read(std::slice::from_ref(key))?.into_iter();
+    found.next().flatten().ok_or_else(|| {
+        let (id, _) = ids(key);
+        Failed::No(format!("service instance {id:?}: not in the state"))
+    })
 }
 
 /// The id of the instance, and that of the binding.

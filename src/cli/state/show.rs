@@ -1,7 +1,7 @@
 //! `brokerlet state show`: one service instance with its bindings.
 
 use super::names::Names;
-use super::records::{Found, Shown};
+use super::records::{Found, Shown, record_of};
 use super::{Failed, print, printable};
 use crate::config;
 use crate::store::Key;
@@ -35,16 +35,7 @@ pub(super) fn show(
         }
     };
     let key = Key::instance(id);
-    let found = store
-        .read(std::slice::from_ref(&key))?
-        .into_iter()
-        .next()
-        .flatten();
-    let Some(record) = found else {
-        return Err(Failed::No(format!(
-            "service instance {id:?}: not in the state"
-        )));
-    };
+    let record = record_of(store, &key)?;
     let body = opened(&key, record.body)?;
     let instance = described(&key, &body, &names, credentials);
     let bindings: Vec<Value> = store

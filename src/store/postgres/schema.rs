@@ -40,7 +40,7 @@ pub const STEPS: &[&[&str]] = &[&[
             convert_from(record, 'UTF8')::JSONB AS record FROM service_bindings) AS decoded
         WHERE record ->> 'gone' IS NULL",
 ], &[
-    // Of two lines of one microsecond, which may come from two brokers, neither is the first.
+    // Of two lines of one microsecond, which may come from two brokers, neither is the first. The id follows from the line.
     "CREATE TABLE audit (at BIGINT NOT NULL, id TEXT NOT NULL, line BYTEA NOT NULL, PRIMARY KEY (at, id))",
 ]];
 
@@ -112,13 +112,9 @@ pub fn step<'a>(change: &'a Change, new: Revision, owner: &'a str, alone: bool) 
             ([SQL, SQL], vec![Value::Bytes(instance.as_bytes())], None)
         }
         Change::Audit(line) => {
-            // The id is drawn by the database: it makes lines of one time different, and nothing more.
-            const SQL: &str = "INSERT INTO audit VALUES ($1, md5(random()::TEXT || $3), $2)";
-            let values = vec![
-                Value::Int(line.at.cast_signed()),
-                Value::Bytes(&line.text),
-                Value::Text(owner),
-            ];
+            // So no line is doubled by a commit that is sent again.
+            const SQL: &str = "INSERT INTO audit VALUES ($1, md5($2), $2) ON CONFLICT DO NOTHING";
+            let values = vec![Value::Int(line.at.cast_signed()), Value::Bytes(&line.text)];
             ([SQL, SQL], values, None)
         }
     };

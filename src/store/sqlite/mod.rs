@@ -160,10 +160,23 @@ impl Store for Sqlite {
         true
     }
 
+    /// Page by page: a reader that is slow does not hold up the log.
     fn audit(&self, since: u64, see: &mut SeeLine<'_>) -> Result<(), Error> {
-        self.readers.read(&self.place, |connection| {
-            schema::audit(connection, since, see)
-        })
+        let mut last = (since, 0);
+        loop {
+            let page = self
+                .readers
+                .read(&self.place, |connection| schema::audit(connection, last))?;
+            let Some((row, line)) = page.last() else {
+                return Ok(());
+            };
+            last = (line.at, *row);
+            for (_, line) in page {
+                if see(line).is_break() {
+                    return Ok(());
+                }
+            }
+        }
     }
 
     fn forget_audit(&self, before: u64, most: usize) -> Result<usize, Error> {

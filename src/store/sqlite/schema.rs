@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::failed;
 use super::guard::Place;
 use crate::store::inspect::Visit;
-use crate::store::{AuditLine, Change, Error, Key, Record, Revision, SeeLine};
+use crate::store::{AuditLine, Change, Error, Key, Record, Revision};
 
 /// `brkl`, in the file's header.
 pub(super) const APPLICATION: i32 = 0x6272_6B6C;
@@ -263,25 +263,23 @@ fn current(connection: &Connection, key: &Key) -> rusqlite::Result<Revision> {
     Ok(found.map_or(Revision::ABSENT, |found| Revision(found as u64)))
 }
 
-/// The lines of the audit trail from this time on, of one moment.
+/// The next lines of the audit trail behind a time and a row, each with its row.
 pub(super) fn audit(
     connection: &Connection,
-    since: u64,
-    see: &mut SeeLine<'_>,
-) -> rusqlite::Result<()> {
-    let mut statement = connection
-        .prepare("SELECT at, CAST(line AS BLOB) FROM audit WHERE at >= ? ORDER BY at, rowid")?;
-    let mut rows = statement.query([since.cast_signed()])?;
-    while let Some(row) = rows.next()? {
-        let line = AuditLine {
-            at: row.get::<_, i64>(0)?.cast_unsigned(),
-            text: row.get(1)?,
-        };
-        if see(line).is_break() {
-            break;
-        }
-    }
-    Ok(())
+    (at, row): (u64, i64),
+) -> rusqlite::Result<Vec<(i64, AuditLine)>> {
+    connection
+        .prepare_cached(
+            "SELECT rowid, at, CAST(line AS BLOB) FROM audit WHERE (at, rowid) > (?, ?) ORDER BY at, rowid LIMIT 256",
+        )?
+        .query_map([at.cast_signed(), row], |row| {
+            let line = AuditLine {
+                at: row.get::<_, i64>(1)?.cast_unsigned(),
+                text: row.get(2)?,
+            };
+            Ok((row.get(0)?, line))
+        })?
+        .collect()
 }
 
 pub(super) fn forget_audit(
