@@ -222,23 +222,16 @@ const TAKE_OVER_EVERY: Duration = Duration::from_secs(5);
 /// Goes on with the operations of brokers that are gone, as long as this one lives.
 fn watch_over_others(broker: &Arc<Broker>) {
     let broker = Arc::downgrade(broker);
-    let spawned = thread::Builder::new()
-        .name("takeover".to_owned())
-        .spawn(move || {
-            loop {
-                thread::sleep(TAKE_OVER_EVERY);
-                let Some(broker) = broker.upgrade() else {
-                    return;
-                };
-                // That the database cannot be reached is told by who renews the lease.
-                let _ = broker.take_over();
-            }
-        });
-    if let Err(error) = spawned {
-        log::error("no_thread")
-            .with("error", &error.to_string())
-            .send();
-    }
+    background("takeover", move || {
+        loop {
+            thread::sleep(TAKE_OVER_EVERY);
+            let Some(broker) = broker.upgrade() else {
+                return;
+            };
+            // That the database cannot be reached is told by who renews the lease.
+            let _ = broker.take_over();
+        }
+    });
 }
 
 /// The longest pause in which clocks may be set and catalogs replaced before it is seen.
@@ -247,17 +240,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Does what is due, as long as the broker lives.
 fn do_what_is_due(broker: &Arc<Broker>) {
     let (alarm, broker) = (broker.alarm().clone(), Arc::downgrade(broker));
-    let spawned = thread::Builder::new()
-        .name("due".to_owned())
-        .spawn(move || {
-            let mut due = Due::default();
-            let mut rang = true;
-            while let Some(broker) = broker.upgrade() {
-                broker.do_what_is_due(&mut due, rang);
-                drop(broker);
-                rang = alarm.wait(LOOK_EVERY);
-            }
-        });
+    background("due", move || {
+        let mut due = Due::default();
+        let mut rang = true;
+        while let Some(broker) = broker.upgrade() {
+            broker.do_what_is_due(&mut due, rang);
+            drop(broker);
+            rang = alarm.wait(LOOK_EVERY);
+        }
+    });
+}
+
+/// Does this in a thread of its own, if there is one to be had.
+fn background(name: &str, work: impl FnOnce() + Send + 'static) {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
     if let Err(error) = spawned {
         log::error("no_thread")
             .with("error", &error.to_string())
@@ -273,17 +269,10 @@ fn stop(gate: Gate, broker: &Broker) -> bool {
     let finish = end - CANCEL_LIMIT;
     let left = |until: Instant| until.saturating_duration_since(Instant::now());
     let (stopping, stopped) = channel();
-    let thread = thread::Builder::new()
-        .name("stop".to_owned())
-        .spawn(move || {
-            // Nobody listens any more if that took too long.
-            let _ = stopping.send(gate.stop(STOP_LIMIT));
-        });
-    if let Err(error) = thread {
-        log::error("no_thread")
-            .with("error", &error.to_string())
-            .send();
-    }
+    background("stop", move || {
+        // Nobody listens any more if that took too long.
+        let _ = stopping.send(gate.stop(STOP_LIMIT));
+    });
     // As long as there are requests, more can begin.
     let early = stopped.recv_timeout(left(finish));
     let worked = broker.stop(finish, end);

@@ -1,6 +1,7 @@
 //! What the service manager is told: systemd's protocol of `sd_notify`, a line of text for each event, to the socket that
 //! `NOTIFY_SOCKET` names. (<https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html>)
 
+use super::background;
 use crate::http::gate::Pulse;
 use crate::log;
 
@@ -67,14 +68,7 @@ impl Notify {
                 thread::sleep(limit / 3);
             }
         };
-        let spawned = thread::Builder::new()
-            .name("watchdog".to_owned())
-            .spawn(beat);
-        if let Err(error) = spawned {
-            log::error("no_thread")
-                .with("error", &error.to_string())
-                .send();
-        }
+        background("watchdog", beat);
     }
 
     /// That the service manager does not listen is its own affair.

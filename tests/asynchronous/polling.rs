@@ -4,6 +4,7 @@ use super::support::{PASSWORD, Request, USERNAME};
 use super::*;
 
 use brokerlet::broker::Caller;
+use brokerlet::broker::due::Due;
 use brokerlet::http::auth::Credentials;
 use brokerlet::http::dispatch::Dispatcher;
 use brokerlet::http::gate::{Gate, Settings};
@@ -444,6 +445,7 @@ fn what_was_deleted_long_ago_is_forgotten() {
     drop(broker);
     age("2020-01-01T00:00:00Z");
     let broker = shelf.broker(&fake);
+    broker.0.do_what_is_due(&mut Due::default(), true);
     broker.poll_operation("i", &deprovision).expect(404);
     assert_eq!(shelf.open_operations().unwrap(), []);
 }
