@@ -36,10 +36,17 @@ const KNOWN: &[&str] = &[
     "cf start NAME",
     "cf update-service-broker NAME NAME NAME URL",
     "docker build -f FILE --build-arg CATALOG=FILE -t NAME .",
+    "docker build -f FILE --build-arg FEATURES=tls,schemas,postgres -t NAME .",
     "docker push NAME",
     "docker run --read-only -v NAME:/state -p 127.0.0.1:5000:5000 -e VARIABLE=NAME -e VARIABLE=NAME NAME",
-    "kubectl apply -n NAME -f FILE",
-    "kubectl create namespace NAME",
+    "kubectl apply -f -",
+    "kubectl apply -f FILE",
+    "kubectl apply -f FILE -f FILE -f FILE",
+    "kubectl create configmap brokerlet -n brokers --from-file=catalog.json=my-catalog.json --dry-run=client -o yaml",
+    "kubectl exec -n brokers deployment/brokerlet -- /brokerlet state export",
+    "kubectl logs -n brokers deployment/brokerlet --since=5m",
+    "kubectl rollout restart -n brokers deployment/brokerlet",
+    "kubectl rollout status -n brokers deployment/brokerlet",
     "systemctl restart brokerlet",
 ];
 
@@ -62,7 +69,9 @@ fn is_value(kind: &str, value: &str, folder: &Path) -> bool {
         }
         "FILE" => folder.join(value).exists(),
         "TARGET" => value == "x86_64-unknown-linux-gnu",
-        "URL" => value.starts_with("https://"),
+        "URL" => {
+            value.starts_with("https://") || value == "http://brokerlet.brokers.svc.cluster.local"
+        }
         "VARIABLE" => {
             // Those of the recipe for `http`.
             let recipe = ["REDIS_URL", "WEBHOOK_SECRET"];
@@ -88,7 +97,10 @@ fn has_form(call: &str, form: &str, folder: &Path) -> bool {
         }
     };
     let pairs = words.iter().zip(&kinds);
-    words.len() == kinds.len() && pairs.into_iter().all(|(word, kind)| fits(word, kind))
+    words.len() == kinds.len()
+        && pairs
+            .into_iter()
+            .all(|(word, kind)| word == kind || fits(word, kind))
 }
 
 /// An answer over HTTP, as curl prints it with `-i`.
@@ -457,6 +469,11 @@ fn operating() {
 }
 
 #[test]
+fn kubernetes() {
+    follow_page("docs/kubernetes.md");
+}
+
+#[test]
 fn figures() {
     follow_page("docs/figures.md");
 }
@@ -476,6 +493,7 @@ fn no_command_stands_where_no_test_runs_it() {
         "docs/exec.md",
         "docs/figures.md",
         "docs/http.md",
+        "docs/kubernetes.md",
         "docs/operating.md",
         "docs/tutorial.md",
     ];

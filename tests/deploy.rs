@@ -1,5 +1,5 @@
 //! What docs/operating.md says about running brokerlet holds: the static binary needs nothing beside it, and the files for
-//! Cloud Foundry, systemd and containers agree with the program.
+//! Cloud Foundry, systemd and containers agree with the program. Those for Kubernetes are in `kubernetes.rs`.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -433,6 +433,7 @@ fn every_variable_in_the_files_for_operators_exists() {
         "examples/systemd/brokerlet.service",
         "examples/docker/Dockerfile",
         "examples/kubernetes/brokerlet.yaml",
+        "examples/kubernetes/brokerlet-postgres.yaml",
     ];
     let files = files.map(|path| (PathBuf::from(path), file(path)));
     let pages = pages().into_iter().map(|page| (page.path, page.text));
@@ -447,51 +448,6 @@ fn every_variable_in_the_files_for_operators_exists() {
             );
         }
     }
-}
-
-#[test]
-fn on_kubernetes_one_broker_without_rights_keeps_its_state_on_a_volume() {
-    let text = file("examples/kubernetes/brokerlet.yaml");
-    let lines = lines(&text);
-    for wanted in [
-        "replicas: 1",
-        "type: Recreate",
-        "terminationGracePeriodSeconds: 15",
-        "automountServiceAccountToken: false",
-        "runAsNonRoot: true",
-        "allowPrivilegeEscalation: false",
-        "readOnlyRootFilesystem: true",
-        "capabilities: { drop: [ALL] }",
-        "httpGet: { path: /healthz, port: http }",
-        "- { name: BROKER_PASSWORD_FILE, value: /secrets/password }",
-        "- { name: secrets, mountPath: /secrets, readOnly: true }",
-        "- { name: BROKER_CATALOG, value: /catalog/catalog.json }",
-        "- { name: catalog, mountPath: /catalog, readOnly: true }",
-        "- { name: BROKER_STORE, value: \"file:/state/brokerlet.db\" }",
-        "- { name: state, mountPath: /state }",
-        "persistentVolumeClaim: { claimName: brokerlet }",
-    ] {
-        assert!(lines.contains(&wanted), "{wanted:?} is not in it");
-    }
-    // Who it is in the image.
-    let user = "runAsUser: 10001";
-    assert!(lines.contains(&user) && file("examples/docker/Dockerfile").contains("USER 10001:"));
-    assert!(
-        !text.contains("name: BROKER_PASSWORD,"),
-        "a password in the environment"
-    );
-
-    // The catalog within is one.
-    let (_, rest) = text.split_once("catalog.json: |\n").unwrap();
-    let (catalog, _) = rest.split_once("\n---").unwrap();
-    let folder = Folder::new();
-    let checked = Command::new(env!("CARGO_BIN_EXE_brokerlet"))
-        .arg("check")
-        .arg(folder.file("catalog.json", catalog))
-        .output()
-        .unwrap();
-    let printed = String::from_utf8_lossy(&checked.stdout);
-    assert!(printed.contains(": 0 errors, 0 warnings"), "{printed}");
 }
 
 #[test]
