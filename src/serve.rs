@@ -1,6 +1,7 @@
 //! Serving: configuration, catalog, store, broker and server put together, from the start to the stop.
 
 mod admin;
+mod listen;
 mod notify;
 mod reload;
 
@@ -28,7 +29,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -116,7 +117,7 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Refusal(EX_IOERR, vec![format!("cannot watch for signals: {error}")]))?;
     let refused = |error| cannot_listen(config.address, &error);
-    let listener = TcpListener::bind(config.address).map_err(refused)?;
+    let (listener, handed_over) = listen::listen(config.address).map_err(refused)?;
     let admin = admin::Setup::listen(config.admin_address)?;
     let dispatcher = Arc::new(
         Dispatcher::new(broker.clone(), config.credentials)
@@ -139,6 +140,7 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
         workers: config.workers,
         proxies: config.proxies,
         listener: Listener::Broker,
+        handed_over,
         #[cfg(feature = "tls")]
         tls: tls.clone(),
     };

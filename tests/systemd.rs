@@ -5,10 +5,15 @@
 mod support;
 
 use serde_json::json;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{Broker, Folder, Setup};
+use support::{Broker, Folder, Request, Setup, needs};
 
 /// A socket that hears what the broker says.
 struct Manager(UnixDatagram);
@@ -187,4 +192,150 @@ fn programs_are_not_told_where_it_listens() {
         "{seen}"
     );
     let _ = std::fs::remove_file(path);
+}
+
+// The socket
+
+/// A broker whose standard input is this socket.
+fn with_socket(socket: impl Into<OwnedFd>, folder: &Arc<Folder>) -> Setup {
+    let mut setup = Setup::in_folder(folder.clone());
+    setup.command.stdin(socket.into());
+    setup
+}
+
+#[test]
+fn a_socket_that_is_handed_over_outlives_the_broker() {
+    let folder = Arc::new(Folder::new());
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    // Nobody answers yet, and nobody is refused.
+    let mut early = TcpStream::connect(address).unwrap();
+    let request = Request::new(address, "GET", "/readyz").bytes("close");
+    early.write_all(&request).unwrap();
+    for _ in 0..2 {
+        let broker = with_socket(socket.try_clone().unwrap(), &folder)
+            // Not asked.
+            .env("PORT", "1")
+            .start();
+        assert_eq!(broker.address, address);
+        let mut answer = String::new();
+        early.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        // One that is open does not hold up the stop.
+        let idle = TcpStream::connect(address).unwrap();
+        broker.get("/v2/catalog").expect(200);
+        let (status, printed) = broker.stop();
+        assert_eq!(status.code(), Some(0), "{printed}");
+        drop(idle);
+        early = TcpStream::connect(address).unwrap();
+        early.write_all(&request).unwrap();
+    }
+}
+
+#[test]
+fn while_the_broker_finishes_what_it_has_new_connections_wait_for_the_next_one() {
+    let script = "[ \"$1\" != provision ] || { echo >started; until [ -e go ]; do sleep 0.02; done; }; echo '{}'";
+    let mut setup = support::programs::shell(script, json!({}));
+    let folder = setup.folder.clone();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    setup
+        .command
+        .stdin(OwnedFd::from(socket.try_clone().unwrap()));
+    let broker = setup.start();
+    let target = support::instance("i");
+    let slow = broker
+        .request("PUT", &target)
+        .json(&support::programs::provision());
+    let slow = std::thread::spawn(move || slow.send());
+    broker.wait_for_file("started");
+    broker.signal("TERM");
+    broker.wait_for_print("event=stopping");
+    let address = socket.local_addr().unwrap();
+    // The first ones may still be the old broker's.
+    let mut late = (0..50).find_map(|_| waits(address));
+    let late = late.as_mut().expect("nobody has to wait");
+    folder.file("go", "");
+    slow.join().unwrap().expect(201);
+    let (status, printed) = broker.stop();
+    assert_eq!(status.code(), Some(0), "{printed}");
+    let _next = with_socket(socket, &folder).start();
+    late.set_read_timeout(None).unwrap();
+    let mut answer = String::new();
+    late.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// A connection with a request, if nobody takes it up.
+fn waits(address: std::net::SocketAddr) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = Request::new(address, "GET", "/v2/catalog").bytes("close");
+    stream.write_all(&request).unwrap();
+    let time = Duration::from_millis(300);
+    stream.set_read_timeout(Some(time)).unwrap();
+    let error = stream.read(&mut [0; 64]).err()?;
+    (error.kind() == std::io::ErrorKind::WouldBlock).then_some(stream)
+}
+
+#[test]
+fn a_socket_that_is_not_of_tcp_is_refused() {
+    let folder = Arc::new(Folder::new());
+    let socket = std::os::unix::net::UnixListener::bind_addr(
+        &SocketAddr::from_abstract_name(format!("brokerlet-not-tcp-{}", std::process::id()))
+            .unwrap(),
+    );
+    let refused = with_socket(socket.unwrap(), &folder).run();
+    assert_eq!(refused.status.code(), Some(74));
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        told.contains("a listening socket, but none of TCP"),
+        "{told}"
+    );
+}
+
+// The units
+
+fn example(name: &str) -> String {
+    let path = support::pages::root().join("examples/systemd").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// What systemd itself says of the units, whose program is this binary.
+fn verify(service: &str, conf: &str) -> (bool, String) {
+    let folder = Folder::new();
+    let installed = "ExecStart=/usr/local/bin/brokerlet";
+    assert!(service.contains(installed));
+    let built = format!("ExecStart={}", env!("CARGO_BIN_EXE_brokerlet"));
+    let service = folder.file("brokerlet.service", service.replace(installed, &built));
+    let socket = folder.file("brokerlet.socket", example("brokerlet.socket"));
+    std::fs::create_dir(folder.path().join("brokerlet.service.d")).unwrap();
+    folder.file("brokerlet.service.d/socket.conf", conf);
+    let output = Command::new("systemd-analyze")
+        .arg("verify")
+        .args([service, socket])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    // Of units of the machine it may say something, too.
+    let said: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("brokerlet"))
+        .collect();
+    (output.status.success(), said.join("\n"))
+}
+
+#[test]
+fn systemd_reads_the_units_without_a_complaint() {
+    // Alpine has no systemd.
+    if needs::installed("apk").is_some() || !needs::has(&["systemd-analyze"]) {
+        return;
+    }
+    let service = example("brokerlet.service");
+    let conf = example("socket.conf");
+    let (sound, said) = verify(&service, &conf);
+    assert!(sound && said.is_empty(), "{said}");
+    let misspelt = service.replace("WatchdogSec=", "WatchdogSeconds=");
+    let misplaced = conf.replace("[Service]\n", "");
+    let said = [verify(&misspelt, &conf), verify(&service, &misplaced)].map(|(_, said)| said);
+    assert!(said[0].contains("WatchdogSeconds"), "{said:?}");
+    assert!(said[1].contains("StandardInput"), "{said:?}");
 }

@@ -15,7 +15,7 @@ const INSTALLS: &str = r#"#!/bin/sh
 echo "${0##*/} $*" >>"$LOG"
 case " $* " in *' install '* | *' add '*) ;; *) exit 0 ;; esac
 [ -z "${NOTHING:-}" ] || exit 0
-for program in curl jq git find grep sed psql initdb postgres redis-cli redis-server promtool script setpriv prlimit unshare chromium; do
+for program in curl jq git find grep sed psql initdb postgres redis-cli redis-server promtool script setpriv prlimit unshare chromium systemd-analyze; do
   cp "$BIN/cargo" "$BIN/$program"
 done
 cp "$BIN/snake" "$BIN/python3"
@@ -89,7 +89,7 @@ fn what_is_missing_is_installed_with_what_the_system_has() {
     for (manager, wanted) in [
         (
             "apt-get",
-            "redis-tools redis-server prometheus python3 python3-pip bsdutils util-linux",
+            "redis-tools redis-server prometheus python3 python3-pip bsdutils util-linux chromium systemd",
         ),
         (
             "dnf",

@@ -13,9 +13,11 @@ use crate::broker::error::Error;
 use crate::http::counts::Refusal;
 use crate::log;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::io::{self, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -30,10 +32,12 @@ const SHORTAGE: Duration = Duration::from_millis(100);
 /// What the log says of a connection that was evicted.
 const EVICTED: &str = "the connection has shown no valid credentials, and another needed its place";
 
-/// Starts the accept loop and the timers of the connection limit, each on a thread of its own.
+/// Starts the accept loop and the timers of the connection limit, each on a thread of its own. The loop ends with the other
+/// side of `ended`, if there is one, else when the listening socket is shut.
 pub fn start(
     shared: &Arc<Shared>,
     listener: TcpListener,
+    ended: Option<UnixStream>,
     broken: impl Fn() + Send + 'static,
 ) -> io::Result<()> {
     let gate = shared.clone();
@@ -42,7 +46,9 @@ pub fn start(
         gate.connection_limit.run_timers(refuse);
     })?;
     let gate = shared.clone();
-    spawn("accept", move || accept(&gate, &listener, &broken))
+    spawn("accept", move || {
+        accept(&gate, &listener, ended.as_ref(), &broken);
+    })
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -54,8 +60,16 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 /// The accept loop.
-fn accept(gate: &Arc<Shared>, listener: &TcpListener, broken: &impl Fn()) {
+fn accept(
+    gate: &Arc<Shared>,
+    listener: &TcpListener,
+    ended: Option<&UnixStream>,
+    broken: &impl Fn(),
+) {
     while gate.connection_limit.wait_for_space() {
+        if ended.is_some_and(|ended| has_ended(listener, ended)) {
+            return;
+        }
         match listener.accept() {
             Ok((stream, peer)) => enqueue(gate, stream, peer.ip().to_canonical()),
             Err(_) if gate.connection_limit.is_stopping() => return,
@@ -74,6 +88,17 @@ fn accept(gate: &Arc<Shared>, listener: &TcpListener, broken: &impl Fn()) {
             Err(_) => {}
         }
     }
+}
+
+/// Waits for a connection, or the end of the loop.
+fn has_ended(listener: &TcpListener, ended: &UnixStream) -> bool {
+    let mut waiting = [
+        PollFd::new(listener, PollFlags::IN),
+        PollFd::new(ended, PollFlags::IN),
+    ];
+    // Interrupted, or too little memory: accepting tells what is there.
+    let _ = poll(&mut waiting, None);
+    !waiting[1].revents().is_empty()
 }
 
 /// There is too little of something, for a while. accept(2).

@@ -56,6 +56,7 @@ use upstream::Upstream;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,8 @@ pub struct Settings {
     pub proxies: TrustedProxies,
     /// Which of the gates it is, in the metrics.
     pub listener: Listener,
+    /// The socket is somebody else's, who goes on with it.
+    pub handed_over: bool,
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<tls::Tls>>,
 }
@@ -80,6 +83,8 @@ pub struct Settings {
 pub struct Gate {
     shared: Arc<Shared>,
     listener: TcpListener,
+    /// Ends the accept loop when dropped, if the socket is to go on.
+    until: Option<UnixStream>,
     address: SocketAddr,
 }
 
@@ -122,10 +127,20 @@ impl Gate {
             #[cfg(feature = "tls")]
             tls: settings.tls,
         });
-        accept::start(&shared, listener.try_clone()?, broken)?;
+        let (until, ended) = match settings.handed_over {
+            true => {
+                // What waits there when the loop ends is left to the next one.
+                listener.set_nonblocking(true)?;
+                let (until, ended) = UnixStream::pair()?;
+                (Some(until), Some(ended))
+            }
+            false => (None, None),
+        };
+        accept::start(&shared, listener.try_clone()?, ended, broken)?;
         Ok(Gate {
             shared,
             listener,
+            until,
             address,
         })
     }
@@ -144,7 +159,10 @@ impl Gate {
         let end = Instant::now() + limit;
         self.shared.connection_limit.begin_stop();
         // Ends the accept loop. Connections that exist go on.
-        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        match self.until {
+            Some(until) => drop(until),
+            None => drop(socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both)),
+        }
         let empty = self.shared.connection_limit.wait_until_empty(end);
         let left = end.saturating_duration_since(Instant::now());
         self.shared.upstream.stop(left) && empty
