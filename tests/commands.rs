@@ -42,11 +42,16 @@ const KNOWN: &[&str] = &[
     "kubectl apply -f -",
     "kubectl apply -f FILE",
     "kubectl apply -f FILE -f FILE -f FILE",
+    "kubectl attach -i -n brokers pod/brokerlet-restore",
     "kubectl create configmap brokerlet -n brokers --from-file=catalog.json=my-catalog.json --dry-run=client -o yaml",
+    "kubectl delete -n brokers pod/brokerlet-restore",
     "kubectl exec -n brokers deployment/brokerlet -- /brokerlet state export",
     "kubectl logs -n brokers deployment/brokerlet --since=5m",
+    "kubectl logs -n brokers pod/brokerlet-restore",
     "kubectl rollout restart -n brokers deployment/brokerlet",
     "kubectl rollout status -n brokers deployment/brokerlet",
+    "kubectl scale -n brokers deployment/brokerlet --replicas=0",
+    "kubectl wait -n brokers --for=condition=Ready pod/brokerlet-restore",
     "systemctl restart brokerlet",
 ];
 

@@ -434,6 +434,7 @@ fn every_variable_in_the_files_for_operators_exists() {
         "examples/docker/Dockerfile",
         "examples/kubernetes/brokerlet.yaml",
         "examples/kubernetes/brokerlet-postgres.yaml",
+        "examples/kubernetes/restore.yaml",
     ];
     let files = files.map(|path| (PathBuf::from(path), file(path)));
     let pages = pages().into_iter().map(|page| (page.path, page.text));

@@ -8,6 +8,7 @@ use brokerlet::config::VARIABLES;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -20,7 +21,12 @@ const FOLDER: &str = "examples/kubernetes";
 const VERSIONS: [&str; 2] = ["1.30", "1.37"];
 /// Each with what it says of the broker.
 const BROKERS: [&str; 2] = ["brokerlet.yaml", "brokerlet-postgres.yaml"];
-const BESIDE: [&str; 3] = ["secret.yaml", "catalog.yaml", "servicemonitor.yaml"];
+const BESIDE: [&str; 4] = [
+    "secret.yaml",
+    "catalog.yaml",
+    "servicemonitor.yaml",
+    "restore.yaml",
+];
 
 /// Runs Python with the packages. `None` if they are not here: the test is left out.
 fn python(arguments: &[&str]) -> Option<Output> {
@@ -196,40 +202,45 @@ fn pods_keep_to_the_restricted_standard() {
         };
         let labels = &of_kind(&documents, "Namespace")["metadata"]["labels"];
         assert_eq!(labels["pod-security.kubernetes.io/enforce"], "restricted");
-        let (pod, container) = (pod(&documents), container(&documents));
-        for forbidden in [
-            "hostNetwork",
-            "hostPID",
-            "hostIPC",
-            "hostUsers",
-            "initContainers",
-        ] {
-            assert!(pod[forbidden].is_null(), "{forbidden}");
+        let restore = &of_kind(&documents, "Pod")["spec"];
+        for pod in [pod(&documents), restore] {
+            is_restricted(pod);
         }
-        let of_pod = &pod["securityContext"];
-        assert_eq!(of_pod["runAsNonRoot"], true);
-        assert_eq!(of_pod["seccompProfile"]["type"], "RuntimeDefault");
-        let of_container = &container["securityContext"];
-        let wanted = json!({
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": { "drop": ["ALL"] }
-        });
-        assert_eq!(of_container, &wanted);
-        for volume in list(pod, "volumes") {
-            let kinds: Vec<&String> = volume.as_object().unwrap().keys().collect();
-            let allowed = ["configMap", "name", "persistentVolumeClaim", "secret"];
-            assert!(
-                kinds.iter().all(|kind| allowed.contains(&kind.as_str())),
-                "{kinds:?}"
-            );
-        }
-        assert_eq!(pod["automountServiceAccountToken"], false);
-        // Who it is in the image.
-        let dockerfile = fs::read_to_string(root().join("examples/docker/Dockerfile")).unwrap();
-        let user = format!("USER {}:{}", of_pod["runAsUser"], of_pod["runAsGroup"]);
-        assert!(dockerfile.contains(&user) && user != "USER 0:0", "{user}");
     }
+}
+
+fn is_restricted(pod: &Value) {
+    for forbidden in [
+        "hostNetwork",
+        "hostPID",
+        "hostIPC",
+        "hostUsers",
+        "initContainers",
+    ] {
+        assert!(pod[forbidden].is_null(), "{forbidden}");
+    }
+    let of_pod = &pod["securityContext"];
+    assert_eq!(of_pod["runAsNonRoot"], true);
+    assert_eq!(of_pod["seccompProfile"]["type"], "RuntimeDefault");
+    let wanted = json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": { "drop": ["ALL"] }
+    });
+    for container in list(pod, "containers") {
+        assert_eq!(container["securityContext"], wanted);
+    }
+    for volume in list(pod, "volumes") {
+        let kinds: Vec<&String> = volume.as_object().unwrap().keys().collect();
+        let allowed = ["configMap", "name", "persistentVolumeClaim", "secret"];
+        let is_allowed = |kind: &&String| allowed.contains(&kind.as_str());
+        assert!(kinds.iter().all(is_allowed), "{kinds:?}");
+    }
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    // Who it is in the image.
+    let dockerfile = fs::read_to_string(root().join("examples/docker/Dockerfile")).unwrap();
+    let user = format!("USER {}:{}", of_pod["runAsUser"], of_pod["runAsGroup"]);
+    assert!(dockerfile.contains(&user) && user != "USER 0:0", "{user}");
 }
 
 #[test]
@@ -505,6 +516,60 @@ fn the_broker_of_the_deployment_runs_and_keeps_its_state_on_the_volume() {
         .json(&provision);
     login(put, "password-2").expect(200);
     assert!(folder.path().join("state/brokerlet.db").exists());
+}
+
+#[test]
+fn an_export_comes_back_into_a_new_file_on_the_volume() {
+    let Some(documents) = whole(BROKERS[0]) else {
+        return;
+    };
+    let folder = Arc::new(Folder::new());
+    mount(&mounts(&documents, folder.path()), "..1");
+    let broker = setup(&documents, folder.clone(), None).start();
+    let provision = support::provision("example_service", "plan_one");
+    let put = |broker: &Broker| {
+        let put = broker.request("PUT", &support::instance("i"));
+        put.json(&provision).login("alex", "change-me").send()
+    };
+    put(&broker).expect(201);
+    let below =
+        |value: &str| value.replace("/state/", &format!("{}/state/", folder.path().display()));
+    let state = |arguments: &[&str], store: &str| {
+        let mut command = support::brokerlet();
+        command.args(arguments).env("BROKER_STORE", below(store));
+        command
+    };
+    // As `kubectl exec` does beside the broker.
+    let exported = state(&["state", "export"], "file:/state/brokerlet.db")
+        .output()
+        .unwrap();
+    assert!(exported.status.success(), "{exported:?}");
+    stops(&documents, broker);
+
+    let restore = &of_kind(&documents, "Pod")["spec"]["containers"][0];
+    let arguments: Vec<&str> = list(restore, "args").iter().map(text).collect();
+    let store = &restore["env"][0];
+    assert_eq!(store["name"], "BROKER_STORE");
+    let mut restoring = state(&arguments, text(&store["value"]))
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    restoring
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(&exported.stdout)
+        .unwrap();
+    let restored = restoring.wait_with_output().unwrap();
+    let told = String::from_utf8(restored.stderr).unwrap();
+    assert!(
+        restored.status.success() && told.contains(": 1 record"),
+        "{told}"
+    );
+
+    let store = below(text(&store["value"]));
+    let broker = setup(&documents, folder.clone(), Some(&store)).start();
+    put(&broker).expect(200);
 }
 
 #[test]
