@@ -2,7 +2,7 @@
 //!
 //! An `Agent` of ureq cuts off all of its connections or none, so each call has one to itself, with one connection.
 
-use super::wire::Dial;
+use super::wire::{Dial, Later};
 use crate::adapter::{Cancel, Reason};
 
 use rustls::ClientConfig;
@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use ureq::config::Config;
 use ureq::http::response::Parts;
 use ureq::http::{HeaderMap, Method, Request, Response, Uri};
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, AsSendBody, Body, Error};
 
 /// One read or write.
@@ -99,13 +98,7 @@ impl Client {
 
     fn take(&self) -> Agent {
         let kept = self.lock().pop();
-        kept.unwrap_or_else(|| {
-            Agent::with_parts(
-                self.config.clone(),
-                self.dial.clone(),
-                DefaultResolver::default(),
-            )
-        })
+        kept.unwrap_or_else(|| Agent::with_parts(self.config.clone(), self.dial.clone(), Later))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Agent>> {
@@ -142,7 +135,6 @@ fn run(
     let request = agent
         .configure_request(request)
         .timeout_global(Some(left))
-        .timeout_resolve(Some(limits.connect))
         .timeout_connect(Some(limits.connect))
         .timeout_recv_response(Some(limits.first_byte))
         .build();

@@ -141,7 +141,7 @@ impl Setup {
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default();
             let now = now.as_secs().to_string();
-            let signature = sign::signature(&key, run.id, &now, body).unwrap_or_default();
+            let signature = sign::signature(&key, run.id, &now, body);
             headers.insert(ID, value(run.id.as_bytes(), ID.as_str())?);
             headers.insert(TIMESTAMP, value(now.as_bytes(), TIMESTAMP.as_str())?);
             headers.insert(SIGNATURE, value(signature.as_bytes(), SIGNATURE.as_str())?);

@@ -5,7 +5,11 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::time::Instant;
 use ureq::Error;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector,
     Transport, TransportAdapter,
@@ -28,7 +32,26 @@ impl Connector for Dial {
         details: &ConnectionDetails<'_>,
         _: Option<()>,
     ) -> Result<Option<Self::Out>, Error> {
-        let tcp: Option<Tcp> = TcpConnector::default().connect(details, None)?;
+        let begun = Instant::now();
+        let left = || NextTimeout {
+            after: details.timeout.after.saturating_sub(begun.elapsed()).into(),
+            ..details.timeout
+        };
+        let addrs =
+            DefaultResolver::default().resolve(details.uri, details.config, details.timeout)?;
+        let found = &ConnectionDetails {
+            addrs,
+            uri: details.uri,
+            config: details.config,
+            request_level: details.request_level,
+            resolver: details.resolver,
+            now: details.now,
+            timeout: left(),
+            current_time: details.current_time.clone(),
+            run_connector: details.run_connector.clone(),
+            register_shutdown: details.register_shutdown.clone(),
+        };
+        let tcp: Option<Tcp> = TcpConnector::default().connect(found, None)?;
         let Some(tcp) = tcp else { return Ok(None) };
         let Some(client) = self.tls.as_ref().filter(|_| details.needs_tls()) else {
             return Ok(Some(Either::A(tcp)));
@@ -43,7 +66,7 @@ impl Connector for Dial {
         let connection = ClientConnection::new(client.clone(), name).map_err(io::Error::other)?;
         let socket = TransportAdapter::new(tcp, details.current_time.clone());
         let mut stream = StreamOwned::new(connection, socket);
-        stream.sock.set_timeout(details.timeout);
+        stream.sock.set_timeout(left());
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
@@ -61,6 +84,16 @@ impl Connector for Dial {
 impl fmt::Debug for Dial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dial").finish_non_exhaustive()
+    }
+}
+
+/// Looks nothing up: [`Dial`] does, when there is a connection to be made. A kept one needs no address.
+#[derive(Debug)]
+pub struct Later;
+
+impl Resolver for Later {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        Ok(self.empty())
     }
 }
 
