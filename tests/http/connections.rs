@@ -42,6 +42,34 @@ fn connections_are_kept_and_closed_ones_are_replaced_before_anything_is_sent() {
 }
 
 #[test]
+fn what_nobody_asked_for_is_no_answer_to_the_next_request() {
+    let forged =
+        "HTTP/1.1 200 OK\r\nContent-Length: 32\r\n\r\n{\"dashboard_url\": \"https://evil\"}";
+    let service = Service::start(move |_, out| {
+        done(out);
+        write(out, forged);
+        Then::Keep
+    });
+    let broker = setup(&service, json!({})).start();
+    for n in 0..20 {
+        let target = instance(&format!("i-{n}"));
+        let answer = broker.put(&target, &provision()).expect(201);
+        assert_eq!(answer.json(), json!({}));
+    }
+    assert!(service.heard().iter().all(|heard| heard.attempt() == 1));
+}
+
+#[test]
+fn an_interim_answer_comes_before_the_real_one() {
+    let service = Service::start(|_, out| {
+        write(out, "HTTP/1.1 100 Continue\r\n\r\n");
+        done(out)
+    });
+    let broker = setup(&service, json!({})).start();
+    broker.put(&instance("i-1"), &provision()).expect(201);
+}
+
+#[test]
 fn a_connection_that_breaks_is_tried_again() {
     let cases: [fn(Out<'_>) -> Then; 7] = [
         |_| Then::Close,
