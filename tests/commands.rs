@@ -458,6 +458,8 @@ fn the_adapter_exec() {
     follow_page("docs/exec.md");
 }
 
+// `dist.sh` checks the catalog of the recipe with this binary.
+#[cfg(feature = "http-adapter")]
 #[test]
 fn the_adapter_http() {
     follow_page("docs/http.md");
