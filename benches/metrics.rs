@@ -1,6 +1,7 @@
 //! What metrics cost: the broker, and the same one while its metrics are read ten times a second, by turns. With `--before`,
 //! a third one takes part, such as a build of the commit before metrics: what it costs to count. Load comes from this
-//! process over 16 connections. Only brokers of one round are compared, and medians count.
+//! process over 16 connections. Only brokers of one round are compared, and medians count. The rate of a busy machine is as
+//! noisy as the machine; the processor time that the broker takes for a request is less so.
 //!
 //! ```text
 //! cargo bench --bench metrics
@@ -12,6 +13,7 @@ mod support;
 use support::load::{self, Answers, Connection, Template};
 use support::{Fallible, Folder, Running, broker, quartiles};
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -67,12 +69,18 @@ fn main() -> Fallible {
     ];
     // For each round and contestant: the rate of each kind of request.
     let mut found: Vec<Vec<[f64; 2]>> = Vec::new();
+    // For each contestant, and kind of request: processor time and answers, of all rounds.
+    let mut spent = vec![[(0.0, 0.0); 2]; contestants.len()];
     for round in 0..rounds {
         let mut rates = vec![[0.0; 2]; contestants.len()];
         for turn in 0..contestants.len() {
             let which = (turn + round) % contestants.len();
-            for (rate, (_, template)) in rates[which].iter_mut().zip(requests) {
-                *rate = measure(&contestants[which], &folder, duration, template())?;
+            for (request, (_, template)) in requests.iter().enumerate() {
+                let (rate, time) = measure(&contestants[which], &folder, duration, template())?;
+                rates[which][request] = rate;
+                let (all_time, answers) = &mut spent[which][request];
+                *all_time += time;
+                *answers += rate * seconds;
             }
         }
         found.push(rates);
@@ -99,6 +107,20 @@ fn main() -> Fallible {
             println!(
                 "  {of}: {ratio:.3} (quartiles {low:.3} to {high:.3}); wanted: {WANTED} or more"
             );
+            let each = |which: usize| {
+                let (time, answers) = spent[which][request];
+                time / answers
+            };
+            let (new, old) = match contestant.read {
+                true => (each(which), each(0)),
+                false => (each(0), each(which)),
+            };
+            println!(
+                "  processor time of a request, {of}: {:.3} ({:.1} µs); wanted: {:.2} or less",
+                new / old,
+                new * 1e6,
+                1.0 / WANTED
+            );
         }
     }
     Ok(())
@@ -109,7 +131,7 @@ fn measure(
     folder: &Folder,
     duration: Duration,
     template: Template,
-) -> Fallible<f64> {
+) -> Fallible<(f64, f64)> {
     let mut command = broker(&contestant.program, "memory");
     // A port that is free now.
     let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
@@ -117,6 +139,7 @@ fn measure(
         command.env("BROKER_ADMIN_ADDRESS", admin.to_string());
     }
     let server = Running::start(command, &folder.file("log"))?;
+    let before = processor_time(server.pid())?;
     let (busy, next) = (AtomicBool::new(contestant.read), AtomicU64::new(0));
     let connect = || Connection::open(server.address);
     let answers: Answers = thread::scope(|scope| {
@@ -139,8 +162,23 @@ fn measure(
         }
     })
     .map_err(|error: Box<dyn std::error::Error>| error)?;
+    let time = processor_time(server.pid())? - before;
     server.stop()?;
-    Ok(answers.rate())
+    Ok((answers.rate(), time))
+}
+
+/// In seconds, of all threads: proc(5), the fields 14 and 15 of /proc/PID/stat.
+fn processor_time(pid: u32) -> Fallible<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name of the program may hold anything.
+    let (_, fields) = stat.rsplit_once(") ").ok_or("no name in /proc/PID/stat")?;
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let ticks = |at: usize| -> Fallible<f64> {
+        let field = fields.get(at).ok_or("too few fields in /proc/PID/stat")?;
+        Ok(field.parse()?)
+    };
+    // A hundred a second, on every Linux.
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
 
 fn scrape(address: SocketAddr) -> std::io::Result<()> {
