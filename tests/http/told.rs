@@ -200,3 +200,29 @@ fn a_service_is_asked_for_what_another_broker_has_made_if_its_plan_says_so() {
     assert_eq!(heard.len(), 1);
     assert_eq!(heard[0].document()["operation"], "verify");
 }
+
+/// A service that remembers answers by their key must not take one for another.
+#[test]
+fn bindings_that_go_with_their_instance_have_keys_of_their_own() {
+    let service = Service::start(|_, out| done(out));
+    let broker = setup(&service, json!({})).start();
+    broker.put(&instance("i-1"), &provision()).expect(201);
+    for id in ["b", "%C3%BC-2"] {
+        broker.put(&binding("i-1", id), &bind()).expect(201);
+    }
+    broker
+        .delete(&format!("{}{IDS}", instance("i-1")))
+        .expect(200);
+    let heard = service.heard();
+    let [.., one, two, last] = &heard[..] else {
+        panic!("{}", heard.len());
+    };
+    let key = last.header("Idempotency-Key").unwrap();
+    assert_eq!(last.operation(), "deprovision");
+    let mut keys = [one, two].map(|heard| {
+        assert_eq!(heard.operation(), "unbind");
+        heard.header("Idempotency-Key").unwrap()
+    });
+    keys.sort_unstable();
+    assert_eq!(keys, [format!("{key}.%C3%BC%2D2"), format!("{key}.b")]);
+}

@@ -13,6 +13,7 @@ use crate::json::Object;
 use crate::log;
 use crate::store::Key;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -112,7 +113,15 @@ impl Attempt<'_> {
             ..AttemptError::half_way(error)
         })?;
         for binding in bindings.iter().filter(|binding| binding.record.effects) {
-            self.unbind(id, instance, &binding.id, &binding.record)?;
+            let part = part_id(self.run.id, &binding.id);
+            let unbind = Attempt {
+                run: Run {
+                    id: &part,
+                    ..self.run
+                },
+                ..*self
+            };
+            unbind.unbind(id, instance, &binding.id, &binding.record)?;
             self.state
                 .delete_binding(id, instance, binding)
                 .map_err(AttemptError::half_way)?;
@@ -226,6 +235,12 @@ impl Attempt<'_> {
         offer.counts().called(kind, failure, late, ended - began);
         result.map_err(|failure| AttemptError::of(kind, failure))
     }
+}
+
+/// The id of a piece of an operation, the same in every attempt: what does not do the same work twice knows it by its id.
+fn part_id(operation_id: &str, binding_id: &str) -> String {
+    let binding_id = utf8_percent_encode(binding_id, NON_ALPHANUMERIC);
+    format!("{operation_id}.{binding_id}")
 }
 
 /// Calls an adapter; a panic there is a failure like any other.
