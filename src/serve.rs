@@ -30,6 +30,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -246,7 +247,9 @@ fn do_what_is_due(broker: &Arc<Broker>) {
         let mut due = Due::default();
         let mut rang = true;
         while let Some(broker) = broker.upgrade() {
-            broker.do_what_is_due(&mut due, rang);
+            let work = AssertUnwindSafe(|| broker.do_what_is_due(&mut due, rang));
+            // What has panicked is told in the log; the rest is to be done all the same.
+            let _ = catch_unwind(work);
             drop(broker);
             rang = alarm.wait(LOOK_EVERY);
         }

@@ -190,6 +190,44 @@ fn what_cannot_be_revoked_stays_and_is_tried_again() {
     assert_eq!(broker.written("tries"), "x\nx\n");
 }
 
+/// A binding that was made anew while the one before it waited for its turn.
+#[test]
+fn a_new_binding_of_the_same_id_is_left_alone() {
+    let slow =
+        "[ -e fast ] || { echo here >working; until [ -e fast ]; do sleep 0.01; done; }; echo '{}'";
+    let script = format!(
+        r#"case $1 in
+bind) case $input in *lasting*) at=2099 ;; *) at=2020 ;; esac
+  echo '{{"credentials":{{}},"metadata":{{"expires_at":"'$at'-01-01T00:00:00.0Z"}}}}' ;;
+unbind) case $input in *'"binding_id":"a"'*) {slow} ;; *) echo '{{}}' ;; esac ;;
+*) echo '{{}}' ;;
+esac"#
+    );
+    let setup = shell(&script, json!({ "concurrency": 4 }));
+    let mut catalog = programs::catalog(json!({ "concurrency": 4 }));
+    let broker = setup.catalog(&catalog).start();
+    for (id, b) in [("i", "a"), ("j", "b")] {
+        broker
+            .put(&instance(id), &programs::provision())
+            .expect(201);
+        broker.put(&binding(id, b), &programs::bind()).expect(201);
+    }
+    catalog["services"][0]["unbind_expired"] = json!(true);
+    broker.folder.file("catalog.json", catalog.to_string());
+    broker.signal("HUP");
+    broker.wait_for_file("working");
+    broker
+        .delete(&(binding("j", "b") + programs::IDS))
+        .expect(200);
+    let mut lasting = programs::bind();
+    lasting["parameters"] = json!({ "how": "lasting" });
+    broker.put(&binding("j", "b"), &lasting).expect(201);
+    broker.folder.file("fast", "");
+    wait_until_gone(&broker, &binding("i", "a"));
+    broker.wait_for_print("event=binding_expired instance_id=i");
+    broker.get(&binding("j", "b")).expect(200);
+}
+
 #[test]
 fn check_wants_true_or_false() {
     let folder = Folder::new();

@@ -218,11 +218,103 @@ fn what_cannot_be_removed_yet_stays_kept() {
     broker.wait_for_print("level=warn event=kept_removed");
     broker.get(&instance("i")).expect(404);
     assert!(does(&folder, &["list", "--kept"]).contains("deprovision failed"));
+    // A part of it may be gone.
+    fails(&folder, 1, &["undelete", "i"], "has failed");
     broker.kill();
     std::fs::remove_file(folder.path().join("broken")).unwrap();
     let broker = start(&folder, json!({ "retain": "1ms" }), json!({}));
     broker.wait_for_print("level=info event=kept_removed");
     assert!(does(&folder, &["list"]).contains("0 service instances"));
+}
+
+/// Nobody asks about it any more, so nobody but the broker itself can settle it.
+#[test]
+fn a_removal_that_a_crash_cuts_off_is_settled_though_nobody_asks() {
+    let folder = Arc::new(Folder::new());
+    let broker = start(&folder, json!({ "retain": "1ms" }), json!({}));
+    broker.put(&instance("i"), &provision()).expect(201);
+    executable(
+        &folder,
+        "program",
+        "#!/bin/sh\necho here >working\nexec sleep 60\n",
+    );
+    broker.delete(&(instance("i") + IDS)).expect(200);
+    broker.wait_for_file("working");
+    broker.kill();
+    // The start cannot settle it.
+    folder.file("broken", "");
+    let broker = start(&folder, json!({ "retain": "1ms" }), json!({}));
+    assert!(
+        broker.printed().contains("event=recovery_failed"),
+        "{}",
+        broker.printed()
+    );
+    std::fs::remove_file(folder.path().join("broken")).unwrap();
+    // Once a minute, and when the catalog is read anew.
+    broker.signal("HUP");
+    broker.wait_for_print("event=operation_recovered");
+    assert!(does(&folder, &["list"]).contains("0 service instances"));
+}
+
+#[test]
+fn while_it_is_removed_it_stays_gone() {
+    let folder = Arc::new(Folder::new());
+    let broker = start(
+        &folder,
+        json!({ "retain": "100ms" }),
+        json!({ "async": ["deprovision"] }),
+    );
+    broker.put(&instance("i"), &provision()).expect(201);
+    executable(
+        &folder,
+        "program",
+        "#!/bin/sh\necho \"$1\" >>calls\necho here >working\nuntil [ -e go ]; do sleep 0.01; done\necho '{}'\n",
+    );
+    let query = format!("{}{IDS}&accepts_incomplete=true", instance("i"));
+    broker.delete(&query).expect(202);
+    broker.wait_for_file("working");
+    broker.get(&(instance("i") + "/last_operation")).expect(410);
+    broker.get(&instance("i")).expect(404);
+    broker.delete(&query).expect(410);
+    broker.put(&instance("i"), &provision()).expect(409);
+    fails(&folder, 74, &["undelete", "i"], "in progress");
+    folder.file("go", "");
+    for _ in 0..4000 {
+        if does(&folder, &["list"]).contains("0 service instances") {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{}", broker.printed());
+}
+
+/// One plan whose adapter hangs holds up no other.
+#[test]
+fn what_hangs_holds_up_nothing_of_other_plans() {
+    let folder = Arc::new(Folder::new());
+    let hangs =
+        "#!/bin/sh\ncat >/dev/null\n[ \"$1\" != deprovision ] || exec sleep 50\necho '{}'\n";
+    executable(&folder, "hangs", hangs);
+    executable(&folder, "program", SCRIPT);
+    let mut catalog = programs::catalog(json!({}));
+    catalog["services"][0]["retain"] = json!("1ms");
+    catalog["services"][0]["plans"][1]["adapter"]["command"] = json!(["./hangs"]);
+    let broker = Setup::in_folder(folder.clone())
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("BROKER_STORE", "file:state.db")
+        .catalog(&catalog)
+        .start();
+    let large = merged(&provision(), json!({ "plan_id": "plan-2" }));
+    for n in 0..3 {
+        let target = instance(&format!("large-{n}"));
+        broker.put(&target, &large).expect(201);
+        broker
+            .delete(&format!("{target}?service_id=service-1&plan_id=plan-2"))
+            .expect(200);
+    }
+    broker.put(&instance("small"), &provision()).expect(201);
+    broker.delete(&(instance("small") + IDS)).expect(200);
+    broker.wait_for_print("event=kept_removed instance_id=small");
 }
 
 #[test]
@@ -331,6 +423,7 @@ fn check_wants_a_duration() {
     let folder = Folder::new();
     let mut wrong = programs::catalog(json!({}));
     wrong["services"][0]["plans"][0]["retain"] = json!("two weeks");
+    wrong["services"][0]["plans"][1]["retain"] = json!("9000y");
     wrong["services"][0]["retain"] = json!(14);
     let file = folder.file("catalog.json", wrong.to_string());
     let output = brokerlet().arg("check").arg(file).output().unwrap();
@@ -338,6 +431,7 @@ fn check_wants_a_duration() {
     assert_eq!(output.status.code(), Some(1), "{told}");
     for found in [
         "services[0].plans[0].retain: found \"two weeks\", wanted a duration",
+        "services[0].plans[1].retain: found \"9000y\", wanted a duration",
         "services[0].retain: found a number, wanted a duration",
     ] {
         assert!(told.contains(found), "{told}");

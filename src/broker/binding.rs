@@ -256,6 +256,29 @@ pub fn unbind(
     service_id: &str,
     plan_id: &str,
 ) -> Result<Answer, Error> {
+    unbind_if(endpoint, instance_id, id, service_id, plan_id, |_| true)
+}
+
+/// Unbinds what has expired. 410 if it is there no more, or is another one by now.
+pub fn unbind_expired(
+    endpoint: &Endpoint<'_>,
+    instance_id: &str,
+    id: &str,
+    service_id: &str,
+    plan_id: &str,
+) -> Result<Answer, Error> {
+    let may_go = |binding: &Binding| binding.is_expired(SystemTime::now());
+    unbind_if(endpoint, instance_id, id, service_id, plan_id, may_go)
+}
+
+fn unbind_if(
+    endpoint: &Endpoint<'_>,
+    instance_id: &str,
+    id: &str,
+    service_id: &str,
+    plan_id: &str,
+    may_go: impl Fn(&Binding) -> bool,
+) -> Result<Answer, Error> {
     let (instance_key, key) = (Key::instance(instance_id), Key::binding(instance_id, id));
     endpoint.change(instance_id, || {
         let (instance, found) = endpoint.state.binding(instance_id, id)?;
@@ -273,6 +296,7 @@ pub fn unbind(
             Unbind::Accepted(record, binding) => {
                 endpoint.accepted_again(&bindable(record).with(binding.clone()))
             }
+            Unbind::Delete(_, binding) if !may_go(binding) => Err(gone(&key)),
             Unbind::Delete(record, binding) => {
                 check_here(&key, found.elsewhere, &binding.operation)?;
                 delete(endpoint, bindable(record), &key, found.revision, binding)

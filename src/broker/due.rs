@@ -1,23 +1,23 @@
 //! What the broker does by itself when its time has come: it unbinds what has expired, and removes instances that were
 //! deprovisioned and kept, where the plan says so; it forgets old tombstones and lines of the audit trail, and counts anew
-//! where plans have limits. All of it beside the requests of platforms,
-//! by the same endpoints and the same rules.
+//! where plans have limits. All of it beside the requests of platforms, by the same endpoints and the same rules, and each plan
+//! in a thread of its own: an adapter that hangs holds up no other.
 
 use super::binding;
 use super::endpoint::Endpoint;
 use super::instance;
 use super::plans::Plans;
 use super::protocol::binding::record::Binding;
-use super::protocol::caller::Caller;
 use super::protocol::error::Error;
+use super::state::alarm::Alarm;
 use super::state::read;
 use super::state::walk::Member;
 use crate::catalog::Plan;
 use crate::log;
 use crate::store::{self, Key};
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How much is done before it is looked again what there is to do.
@@ -40,8 +40,28 @@ pub struct Due {
     again: Option<Instant>,
     /// Whether any instance was kept when it was looked last.
     keeps: bool,
+    doing: Arc<Mutex<Doing>>,
+}
+
+/// What is known of what is being done.
+#[derive(Default)]
+struct Doing {
     /// What is not tried before this time.
     later: HashMap<Key, SystemTime>,
+    /// The plans that are being worked on.
+    busy: HashSet<String>,
+}
+
+/// What is due for one plan.
+pub struct Work {
+    plan_id: String,
+    found: Vec<Found>,
+    doing: Arc<Mutex<Doing>>,
+    alarm: Arc<Alarm>,
+}
+
+fn lock(doing: &Mutex<Doing>) -> MutexGuard<'_, Doing> {
+    doing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is there whose time is over.
@@ -52,45 +72,56 @@ struct Found {
 }
 
 impl Due {
-    /// Does what is due. `rang` says that something is.
-    pub(super) fn work(&mut self, endpoint: &Endpoint<'_>, rang: bool) {
+    /// Does what takes no adapter, and returns what does. `rang` says that something is due.
+    pub(super) fn work(&mut self, endpoint: &Endpoint<'_>, rang: bool) -> Vec<Work> {
         let (state, plans) = (endpoint.state, &endpoint.plans);
         let stop = || endpoint.operations.is_stopping();
         state.forget_old_tombstones(SystemTime::now(), stop);
         state.forget_old_audit(SystemTime::now(), stop);
         state.recount_places(stop);
+        // Nobody may ask again about what could not be settled. Where the state is shared, that is done with what others left.
+        if !state.is_shared() {
+            let _ = endpoint.operations.settle(None, Instant::now());
+        }
         let is_new = |before: &Arc<Plans>| !Arc::ptr_eq(before, plans);
         let others = state.is_shared() && self.looked.is_none_or(|at| at.elapsed() >= OTHERS);
         if !(rang || others || self.plans.as_ref().is_none_or(is_new)) {
-            return;
+            return Vec::new();
         }
         if let Some(again) = self.again
             && let left = again.saturating_duration_since(Instant::now())
             && !left.is_zero()
         {
-            return state.alarm().at(SystemTime::now() + left);
+            state.alarm().at(SystemTime::now() + left);
+            return Vec::new();
         }
         // What is kept was deprovisioned when the rules of before held.
         let before = self.plans.replace(plans.clone());
         self.looked = Some(Instant::now());
         if !(self.keeps || has_rules(plans) || before.is_none_or(|before| has_rules(&before))) {
-            return;
+            return Vec::new();
         }
         let began = Instant::now();
         let now = SystemTime::now();
-        self.later.retain(|_, time| *time > now);
         let found = self.look(endpoint, now);
         self.again = Some(Instant::now() + began.elapsed() * SHARE);
         // That the state cannot be read is counted and logged where requests meet it.
         let Ok(found) = found else {
-            return state.alarm().at(now + BUSY);
+            state.alarm().at(now + BUSY);
+            return Vec::new();
         };
+        let mut plans: BTreeMap<String, Vec<Found>> = BTreeMap::new();
         for found in found {
-            if stop() {
-                return;
-            }
-            self.remove(endpoint, found);
+            plans.entry(found.plan_id.clone()).or_default().push(found);
         }
+        lock(&self.doing).busy.extend(plans.keys().cloned());
+        let work = plans.into_iter().map(|(plan_id, found)| Work {
+            plan_id,
+            found,
+            doing: self.doing.clone(),
+            alarm: state.alarm().clone(),
+        });
+        work.collect()
     }
 
     /// What is there whose time is over. For what comes later, the alarm is set.
@@ -101,8 +132,15 @@ impl Due {
     ) -> Result<Vec<Found>, store::Error> {
         let (state, plans) = (endpoint.state, &endpoint.plans);
         let (mut found, mut keeps) = (Vec::new(), false);
+        lock(&self.doing).later.retain(|_, time| *time > now);
+        let doing = self.doing.clone();
         let mut meet = |key: Key, time: SystemTime, service_id: &str, plan_id: &str| {
-            let time = self.later.get(&key).map_or(time, |later| time.max(*later));
+            let doing = lock(&doing);
+            // Its end sets the alarm.
+            if doing.busy.contains(plan_id) {
+                return;
+            }
+            let time = doing.later.get(&key).map_or(time, |later| time.max(*later));
             if time > now || found.len() >= MOST {
                 return state.alarm().at(time);
             }
@@ -147,33 +185,57 @@ impl Due {
         self.keeps = keeps;
         Ok(found)
     }
+}
 
-    fn remove(&mut self, endpoint: &Endpoint<'_>, found: Found) {
+impl Work {
+    /// Does it, one after the other. `endpoint` is that of the moment, with its catalog.
+    pub(super) fn carry_out<'e>(mut self, endpoint: impl Fn() -> Endpoint<'e>) {
+        for found in std::mem::take(&mut self.found) {
+            let endpoint = endpoint();
+            if endpoint.operations.is_stopping() {
+                return;
+            }
+            if let Some(time) = found.remove(&endpoint) {
+                lock(&self.doing).later.insert(found.key, time);
+            }
+        }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        lock(&self.doing).busy.remove(&self.plan_id);
+        // More of this plan may be due.
+        self.alarm.at(SystemTime::now());
+    }
+}
+
+impl Found {
+    /// Returns when it may be tried again, if it is there still.
+    fn remove(&self, endpoint: &Endpoint<'_>) -> Option<SystemTime> {
         let Found {
             key,
             service_id,
             plan_id,
-        } = found;
-        let endpoint = Endpoint {
-            plans: endpoint.plans.clone(),
-            // Its time begins now.
-            caller: Caller::itself(),
-            ..*endpoint
-        };
-        let result = match &key {
-            Key::Instance(id) => instance::remove_kept(&endpoint, id),
+        } = self;
+        let result = match key {
+            Key::Instance(id) => instance::remove_kept(endpoint, id),
             Key::Binding(instance_id, id) => {
-                binding::unbind(&endpoint, instance_id, id, &service_id, &plan_id)
+                let offer = endpoint.plans.lookup(service_id, plan_id);
+                if !offer.is_ok_and(|offer| unbinds(offer.plan)) {
+                    return None;
+                }
+                binding::unbind_expired(endpoint, instance_id, id, service_id, plan_id)
             }
         };
         let wait = match &result {
             // Somebody else was faster.
-            Err(error) if error.status == 410 => return,
+            Err(error) if error.status == 410 => return None,
             Err(error) if error.status == 422 => BUSY,
             // An asynchronous one may still fail.
             _ => FAILED,
         };
-        let line = match (&key, &result) {
+        let line = match (key, &result) {
             (Key::Instance(_), Ok(_)) => log::info("kept_removed"),
             (Key::Instance(_), Err(_)) => log::warn("kept_removed"),
             (Key::Binding(..), Ok(_)) => log::info("binding_expired"),
@@ -186,12 +248,12 @@ impl Due {
         }
         endpoint
             .plans
-            .line(line, &key, &plan_id)
+            .line(line, key, plan_id)
             .with("outcome", result.as_ref().ok().map(|answer| answer.outcome))
             .with("error", error.map(Error::for_log))
             .with("detail", error.and_then(|error| error.detail.as_ref()))
             .send();
-        self.later.insert(key, time);
+        Some(time)
     }
 }
 

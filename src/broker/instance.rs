@@ -35,6 +35,8 @@ pub fn provision(endpoint: &Endpoint<'_>, id: &str, body: &[u8]) -> Result<Answe
                     .plans
                     .find_offered(&request.service_id, &request.plan_id)?;
                 endpoint.about(&offer);
+                offer.check_maintenance(request.maintenance_version.as_deref())?;
+                offer.check_parameters(SchemaUse::Provision, request.parameters)?;
                 let subject = Subject::Instance(instance.clone().into());
                 endpoint.check_replaceable(&key, &subject, Kind::Deprovision)?;
                 let _place = place(endpoint, &key, &offer, &request)?;
@@ -304,6 +306,9 @@ pub fn remove_kept(endpoint: &Endpoint<'_>, id: &str) -> Result<Answer, Error> {
         let found = endpoint.state.instance(id)?;
         let is_over = |kept: Kept| kept.until.0 <= SystemTime::now();
         match &found.kept {
+            Some(instance) if instance.operation.in_progress() => {
+                Err(operation::busy(&key, instance.operation.kind))
+            }
             Some(instance) if instance.kept.is_some_and(is_over) => {
                 delete(endpoint, id, found.revision, instance)
             }

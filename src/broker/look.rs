@@ -76,6 +76,8 @@ pub struct InstanceView {
     pub operation: LastOperation,
     /// An operator does not want it deprovisioned.
     pub protected: bool,
+    /// It was deprovisioned, and is kept.
+    pub hidden: bool,
     /// Of the maintenance information: the version that it has.
     pub version: Option<String>,
     /// That of its plan, if it is behind.
@@ -288,7 +290,7 @@ impl Look<'_> {
             created: instance.created.at.0,
             created_by: by(&instance.created),
             updated: instance.updated.as_ref().map(|stamp| stamp.at.0),
-            operation: match instance.kept.filter(|_| instance.is_hidden()) {
+            operation: match instance.kept.filter(|_| is_settled(instance)) {
                 None => self.last(&Key::instance(&id), &instance.operation),
                 Some(kept) => LastOperation {
                     kind: Kind::Deprovision,
@@ -298,6 +300,7 @@ impl Look<'_> {
                 },
             },
             protected: instance.protected.is_some(),
+            hidden: instance.is_hidden(),
             version: instance.maintenance_version.clone(),
             behind: self.behind(instance).map(str::to_owned),
             id,
@@ -315,8 +318,13 @@ impl Look<'_> {
     }
 }
 
+/// Its removal has neither begun nor failed.
+fn is_settled(instance: &Instance) -> bool {
+    instance.operation.state == Progress::Succeeded
+}
+
 fn condition_of(instance: &Instance) -> Condition {
-    match instance.is_hidden() {
+    match instance.is_hidden() && is_settled(instance) {
         true => Condition::Kept,
         false => condition(&instance.operation),
     }

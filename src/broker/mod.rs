@@ -28,6 +28,7 @@ pub mod protocol;
 mod state;
 
 use crate::current::Current;
+use crate::log;
 use crate::metrics::Text;
 use crate::store::{self, Key, Store};
 use census::{Census, Numbers};
@@ -45,6 +46,7 @@ use state::alarm::Alarm;
 pub use state::missing::Missing;
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The broker: what it offers, what it knows, and what it is doing.
@@ -96,8 +98,18 @@ impl Broker {
     }
 
     /// Does what has come due and nobody asks for. To be called when the alarm has rung, and now and then. `rang` says which.
-    pub fn do_what_is_due(&self, due: &mut Due, rang: bool) {
-        due.work(&self.endpoint(Caller::itself()), rang);
+    pub fn do_what_is_due(self: &Arc<Self>, due: &mut Due, rang: bool) {
+        for work in due.work(&self.endpoint(Caller::itself()), rang) {
+            let broker = self.clone();
+            let spawned = thread::Builder::new()
+                .name("due".to_owned())
+                .spawn(move || work.carry_out(|| broker.endpoint(Caller::itself())));
+            if let Err(error) = spawned {
+                log::error("no_thread")
+                    .with("error", &error.to_string())
+                    .send();
+            }
+        }
     }
 
     /// Begins no asynchronous operation any more: what is asked for from now on is carried out after the next start.

@@ -99,19 +99,23 @@ impl Operations {
     pub fn settle(&self, instance_id: Option<&str>, since: Instant) -> Result<(), Error> {
         let mut keys = self.state.unwritten_of(instance_id);
         sort(&mut keys);
+        let mut result = Ok(());
         for key in keys {
             // Whoever takes the key settles it; others meet the record, still in progress.
             if let Some(operation) = self.state.take_unwritten(&key) {
                 let operation = operation.as_deref();
-                let resumable = self
-                    .recover_one(&key, operation, since + LIMIT)
-                    .inspect_err(|_| self.state.mark_unwritten(&key, operation))?;
-                if let Some(subject) = resumable {
-                    self.submit(&key, &subject, true);
+                match self.recover_one(&key, operation, since + LIMIT) {
+                    Ok(Some(subject)) => self.submit(&key, &subject, true),
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.state.mark_unwritten(&key, operation);
+                        // What is left of one must not keep the others.
+                        result = result.and(Err(error));
+                    }
                 }
             }
         }
-        Ok(())
+        result
     }
 
     /// Settles one operation, if it is still in progress: this one, or whatever is. An asynchronous one is returned, to be

@@ -272,7 +272,7 @@ fn no_time() -> Error {
 }
 
 /// Operations without end are not: a deadline has to be a date.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 fn deadline_after(timeout: Duration) -> Moment {
     Moment(SystemTime::now() + timeout.min(FOREVER))
@@ -282,9 +282,14 @@ fn deadline_after(timeout: Duration) -> Moment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub SystemTime);
 
+/// 9999-12-31T23:59:59Z, in seconds since 1970.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
 impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_rfc3339_millis(self.0))
+        // humantime writes no later year.
+        let last = SystemTime::UNIX_EPOCH + LAST;
+        serializer.collect_str(&humantime::format_rfc3339_millis(self.0.min(last)))
     }
 }
 
@@ -376,6 +381,11 @@ mod tests {
         let text = "\"2026-02-03T04:05:06.789Z\"";
         let moment: Moment = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&moment).unwrap(), text);
+        let late = Moment(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40));
+        assert_eq!(
+            serde_json::to_string(&late).unwrap(),
+            "\"9999-12-31T23:59:59.000Z\""
+        );
         for wrong in ["\"\"", "\"yesterday\"", "1"] {
             assert!(serde_json::from_str::<Moment>(wrong).is_err(), "{wrong}");
         }

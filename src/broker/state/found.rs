@@ -30,8 +30,7 @@ impl Found<Instance> {
     pub fn visible(found: Option<Record>) -> Result<Found<Instance>, Error> {
         let mut found = Found::<Instance>::new(found)?;
         if let Some(instance) = found.record.take_if(|instance| instance.is_hidden()) {
-            let operation = &instance.operation;
-            found.gone = operation.asynchronous.then(|| operation.clone());
+            found.gone = Some(instance.hidden_by()).filter(|operation| operation.asynchronous);
             found.kept = Some(instance.into());
         }
         Ok(found)

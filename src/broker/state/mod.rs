@@ -114,8 +114,9 @@ impl State {
     /// A record and what must be known with it; `None` if there is none, or only a binding whose instance is gone.
     pub fn subject(&self, key: &Key) -> Result<Option<Located>, Error> {
         let (subject, revision, elsewhere) = match key {
-            Key::Instance(id) => {
-                let found = self.instance(id)?;
+            Key::Instance(_) => {
+                // Also one that is hidden: it may be about to be removed.
+                let found = Found::<Instance>::new(self.record(key)?)?;
                 let subject = found
                     .record
                     .map(|instance| Subject::Instance(instance.into()));
@@ -257,7 +258,8 @@ impl State {
 
     /// Forgets the lines of the audit trail that have had their time, some at once, until it is told to stop.
     pub fn forget_old_audit(&self, now: SystemTime, stop: impl Fn() -> bool) {
-        let Some(before) = self.audit_for().and_then(|time| now.checked_sub(time)) else {
+        // Without a trail, what there was goes too.
+        let Some(before) = now.checked_sub(self.audit_for().unwrap_or_default()) else {
             return;
         };
         while !stop() {
@@ -454,7 +456,7 @@ impl State {
                 Err(error) => Some(error),
             };
             if let Some(error) = error {
-                // They are found again at the next start.
+                self.tombstones.put_back(old);
                 log::warn("tombstone").with("error", &error.message).send();
                 return;
             }

@@ -52,6 +52,14 @@ impl Tombstones {
         list.len() > MOST
     }
 
+    /// Puts those back, in front, that could not be forgotten.
+    pub fn put_back(&self, old: Vec<Kept>) {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for kept in old.into_iter().rev() {
+            list.push_front(kept);
+        }
+    }
+
     /// Takes some out that have had their time.
     pub fn take_old(&self, now: SystemTime, most: usize) -> Vec<Kept> {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);

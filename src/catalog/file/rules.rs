@@ -7,6 +7,10 @@ use crate::{duration, json};
 
 use serde_json::{Map, Value};
 use std::collections::HashMap;
+use std::time::Duration;
+
+/// What is kept longer is kept for ever.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The rules that are written down, of plans by (service index, plan index).
 pub struct Rules(HashMap<(usize, usize), PlanRules>);
@@ -62,9 +66,16 @@ fn take_rules(
     };
     let (retired, unbind_expired) = (is("retired"), is("unbind_expired"));
     let retain = given("retain").and_then(|value| {
-        let time = value.as_str().and_then(duration::parse);
+        let time = value
+            .as_str()
+            .and_then(duration::parse)
+            .filter(|time| *time <= LONGEST);
         if time.is_none() {
-            complain("retain", &value, "a duration such as \"14d\" or \"12h\"");
+            complain(
+                "retain",
+                &value,
+                "a duration such as \"14d\" or \"12h\", of 100 years at most",
+            );
         }
         time
     });

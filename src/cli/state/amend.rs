@@ -53,7 +53,11 @@ pub(super) fn unprotect(store: &dyn Inspect, id: &str) -> Result<(), Failed> {
 
 /// Brings an instance back that was deprovisioned and is kept.
 pub(super) fn undelete(store: &dyn Inspect, id: &str) -> Result<(), Failed> {
-    amend(store, id, "undelete", |_, fields| {
+    amend(store, id, "undelete", |shown, fields| {
+        if shown.text("/kept/until").is_some() && shown.text("/operation/state") == Some("failed") {
+            let what = "its removal was begun and has failed, so a part of it may be gone; nothing was changed";
+            return Err(no(id, what));
+        }
         if fields.0.remove("kept").is_none() {
             return Err(no(id, "is not deleted; nothing was changed"));
         }

@@ -115,7 +115,8 @@ impl Gate {
         let counts = settings.listener.counts();
         counts.set_most(limits.connections);
         let shared = Arc::new(Shared {
-            upstream: Upstream::start(dispatcher.clone(), workers, limits.connections)?,
+            // One more: a look whether a worker answers takes no request's place.
+            upstream: Upstream::start(dispatcher.clone(), workers, limits.connections + 1)?,
             dispatcher,
             connection_limit: ConnectionLimit::new(limits.connections, limits.queue, counts),
             body_memory: BodyMemory::new(limits.body_memory),

@@ -200,7 +200,7 @@ pub fn one(broker: &Broker, id: &str, nonce: &str, prefix: Option<&str>) -> Resu
         return Err(nowhere(id));
     };
     // To users it is gone.
-    if prefix.is_none() && instance.operation.condition == Condition::Kept {
+    if prefix.is_none() && instance.hidden {
         return Err(nowhere(id));
     }
     let title = instance.name.as_deref().unwrap_or(&instance.id);

@@ -2,7 +2,7 @@
 
 use crate::adapter::{InstanceCall, Origin, Provisioned, Run};
 use crate::broker::protocol::body::Field;
-use crate::broker::protocol::operation::{Moment, Operation, Stamp, State};
+use crate::broker::protocol::operation::{FOREVER, Kind, Moment, Operation, Stamp, State};
 use crate::catalog::{Plan, Service};
 use crate::json::{self, Object};
 
@@ -117,15 +117,27 @@ impl Instance {
         Instance {
             kept: Some(Kept {
                 since: Moment(since),
-                until: Moment(since + time),
+                until: Moment(since + time.min(FOREVER)),
             }),
             ..self.during(self.operation.ended(State::Succeeded))
         }
     }
 
-    /// Whether it was deprovisioned, and is kept until its time is over.
+    /// Whether it was deprovisioned, and is kept until its time is over: to platforms it is gone.
     pub fn is_hidden(&self) -> bool {
-        self.kept.is_some() && !self.operation.in_progress()
+        self.kept.is_some()
+    }
+
+    /// The deprovision that platforms may still ask about, of one that is hidden.
+    pub fn hidden_by(&self) -> Operation {
+        let last = match self.operation.in_progress() {
+            true => self.operation.before(),
+            false => Some(&self.operation),
+        };
+        match last {
+            Some(last) if last.state == State::Succeeded => last.clone(),
+            _ => Operation::new(Kind::Deprovision, State::Succeeded),
+        }
     }
 
     /// The instance once the provision that is in progress has succeeded.
