@@ -128,9 +128,16 @@ fn a_path_where_there_is_nothing_says_what_is_wanted_and_is_in_the_log() {
         .iter()
         .map(|line| line["path"].as_str().unwrap())
         .collect();
-    assert_eq!(paths[..3], ["/v2/catalog/", "//v2/catalog//", "/catalog"]);
-    assert_eq!(paths[10], &long[..256]);
-    assert_eq!(paths[11], "/a%0Ab%1B\"");
+    // An answer is sent before its line is written, so the next line may be written first.
+    for path in [
+        "/v2/catalog/",
+        "//v2/catalog//",
+        "/catalog",
+        &long[..256],
+        "/a%0Ab%1B\"",
+    ] {
+        assert!(paths.contains(&path), "{path:?} is not in {paths:?}");
+    }
 }
 
 /// What a program says of its failure is for the user, who knows the value.
