@@ -5,6 +5,7 @@ mod check;
 mod health;
 mod help;
 mod import_env;
+mod options;
 mod state;
 
 use crate::adapter::Kinds;

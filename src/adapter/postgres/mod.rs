@@ -72,13 +72,6 @@ impl Postgres {
     }
 }
 
-/// Whether a database belongs to a role.
-const IS_OWNER: &str = "SELECT 1 FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba \
-     WHERE d.datname = $1 AND r.rolname = $2";
-/// Whether a role may log in and is a member of a group.
-const IS_MEMBER: &str = "SELECT 1 FROM pg_auth_members m JOIN pg_roles u ON u.oid = m.member \
-     JOIN pg_roles g ON g.oid = m.roleid WHERE u.rolname = $1 AND u.rolcanlogin AND g.rolname = $2";
-
 impl Adapter for Postgres {
     fn concurrency(&self) -> Option<usize> {
         Some(self.0.concurrency)
@@ -154,7 +147,7 @@ impl Adapter for Postgres {
         refuse(call.parameters)?;
         let database = names::database(&self.0.prefix, call.instance_id);
         let mut session = Session::open(self.0.config()?, &call.run)?;
-        if !session.has(IS_OWNER, &[&database, &database])? {
+        if !session.is_owner(&database, &database)? {
             return Err(Failure::invalid(format!(
                 "there is no database {database:?} that belongs to a role of the same name on the server of plan {:?}; an \
                  instance with this id has a database of this name. Rename the one that it has, and its owner",
@@ -175,7 +168,7 @@ impl Adapter for Postgres {
             names::user(prefix, instance_id, call.binding_id),
         );
         let mut session = Session::open(self.0.config()?, &call.instance.run)?;
-        if !session.has(IS_MEMBER, &[&user, &database])? {
+        if !session.is_member(&user, &database)? {
             return Err(Failure::invalid(format!(
                 "there is no role {user:?} that may log in and is a member of {database:?} on the server of plan {:?}; a \
                  binding with this id has a role of this name. Rename the one that it has",

@@ -60,7 +60,7 @@ impl<'a> Session<'a> {
     }
 
     /// Whether there is a row.
-    pub fn has(&mut self, sql: &str, parameters: &[&str]) -> Result<bool, Failure> {
+    fn has(&mut self, sql: &str, parameters: &[&str]) -> Result<bool, Failure> {
         Ok(!self.rows(sql, parameters)?.is_empty())
     }
 
@@ -84,6 +84,20 @@ impl<'a> Session<'a> {
 
     pub fn has_database(&mut self, name: &str) -> Result<bool, Failure> {
         self.has("SELECT 1 FROM pg_database WHERE datname = $1", &[name])
+    }
+
+    /// Whether a database belongs to a role.
+    pub fn is_owner(&mut self, database: &str, role: &str) -> Result<bool, Failure> {
+        let sql = "SELECT 1 FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba \
+             WHERE d.datname = $1 AND r.rolname = $2";
+        self.has(sql, &[database, role])
+    }
+
+    /// Whether a role may log in and is a member of a group.
+    pub fn is_member(&mut self, role: &str, group: &str) -> Result<bool, Failure> {
+        let sql = "SELECT 1 FROM pg_auth_members m JOIN pg_roles u ON u.oid = m.member \
+             JOIN pg_roles g ON g.oid = m.roleid WHERE u.rolname = $1 AND u.rolcanlogin AND g.rolname = $2";
+        self.has(sql, &[role, group])
     }
 
     pub fn has_role(&mut self, name: &str) -> Result<bool, Failure> {

@@ -2,7 +2,8 @@
 
 use super::adopt::Adopt;
 
-use std::collections::HashMap;
+use crate::cli::options::Said;
+
 use std::path::PathBuf;
 
 /// What the arguments say.
@@ -114,34 +115,8 @@ impl Options {
     /// The error is a complaint for the user.
     pub fn parse(arguments: &[&str]) -> Result<Options, String> {
         let wanted = || COMMANDS.map(|(name, ..)| name).join(", ");
-        let mut said: HashMap<&str, &str> = HashMap::new();
-        let mut words = Vec::new();
-        let mut left = arguments.iter();
-        let mut are_options = true;
-        while let Some(&argument) = left.next() {
-            if !are_options || !argument.starts_with("--") {
-                words.push(argument);
-            } else if argument == "--" {
-                are_options = false;
-            } else {
-                let (name, value) = match argument.split_once('=') {
-                    Some((name, value)) => (name, Some(value)),
-                    None => (argument, None),
-                };
-                let has_value = WITH_VALUE.contains(&name);
-                let value = match value {
-                    Some(_) if !has_value => return Err(format!("state: {name} takes no value")),
-                    None if has_value => left.next().copied(),
-                    value => value.or(Some("")),
-                };
-                let value =
-                    value.ok_or_else(|| format!("state: {name}: found nothing, wanted a value"))?;
-                if said.insert(name, value).is_some() {
-                    return Err(format!("state: {name}: found twice, wanted once"));
-                }
-            }
-        }
-        let [command, operands @ ..] = &words[..] else {
+        let said = Said::parse("state", arguments, &WITH_VALUE)?;
+        let [command, operands @ ..] = &said.words[..] else {
             return Err(format!("state: wanted one of {}", wanted()));
         };
         let Some((name, least, most, own)) = COMMANDS.iter().find(|(name, ..)| name == command)
@@ -151,12 +126,10 @@ impl Options {
                 wanted()
             ));
         };
-        for option in said.keys() {
-            if !COMMON.contains(option) && !own.contains(option) {
-                return Err(format!("state {name}: unknown option {option}"));
-            }
+        if let Some(option) = said.unknown(&[&COMMON, own]) {
+            return Err(format!("state {name}: unknown option {option}"));
         }
-        if *name == "copy" && said.contains_key("--store") {
+        if *name == "copy" && said.has("--store") {
             return Err("state copy: found --store, wanted the two stores alone".to_owned());
         }
         if operands.len() < *least || operands.len() > *most {
@@ -172,8 +145,8 @@ impl Options {
             };
             return Err(format!("state {name}: {what}"));
         }
-        let has = |option: &str| said.contains_key(option);
-        let text = |option: &str| said.get(option).map(|value| (*value).to_owned());
+        let has = |option: &str| said.has(option);
+        let text = |option: &str| said.text(option);
         let operand = |at: usize| operands.get(at).copied().unwrap_or_default().to_owned();
         let id = || operand(0);
         let file = || operands.first().map(PathBuf::from);

@@ -4,6 +4,7 @@ use super::names::Names;
 use super::place::Place;
 use super::{Failed, counted, exit, printable};
 use crate::broker::protocol::audit::micros;
+use crate::cli::options::Said;
 use crate::duration;
 
 use serde_json::Value;
@@ -14,8 +15,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+/// Options that a value follows.
+const WITH_VALUE: [&str; 5] = ["--store", "--catalog", "--instance", "--user", "--since"];
+
 /// What the arguments say.
-#[derive(Default)]
 pub struct Options {
     store: Option<String>,
     catalog: Option<PathBuf>,
@@ -28,36 +31,26 @@ pub struct Options {
 impl Options {
     /// The error is a complaint for the user.
     pub fn parse(arguments: &[&str]) -> Result<Options, String> {
-        let mut options = Options::default();
-        let mut said = Vec::new();
-        let mut left = arguments.iter();
-        while let Some(&argument) = left.next() {
-            let (name, given) = match argument.split_once('=') {
-                Some((name, value)) if name.starts_with("--") => (name, Some(value)),
-                _ => (argument, None),
-            };
-            if said.contains(&name) {
-                return Err(format!("audit: {name}: found twice, wanted once"));
-            }
-            said.push(name);
-            let mut value = || {
-                let value = given.or_else(|| left.next().copied());
-                let value = value.filter(|value| !value.is_empty());
-                value
-                    .map(str::to_owned)
-                    .ok_or_else(|| format!("audit: {name}: found nothing, wanted a value"))
-            };
-            match name {
-                "--store" => options.store = Some(value()?),
-                "--catalog" => options.catalog = Some(value()?.into()),
-                "--instance" => options.instance = Some(value()?),
-                "--user" => options.user = Some(value()?),
-                "--since" => options.since = Some(time(&value()?, SystemTime::now())?),
-                "--json" if given.is_none() => options.json = true,
-                _ => return Err(format!("audit: cannot understand {argument:?}")),
-            }
+        let said = Said::parse("audit", arguments, &WITH_VALUE)?;
+        let unknown = said.unknown(&[&WITH_VALUE, &["--json"]]);
+        if let Some(found) = unknown.or(said.words.first().copied()) {
+            return Err(format!("audit: cannot understand {found:?}"));
         }
-        Ok(options)
+        let text = |option: &str| match said.text(option) {
+            Some(value) if value.is_empty() => {
+                Err(format!("audit: {option}: found nothing, wanted a value"))
+            }
+            value => Ok(value),
+        };
+        let since = text("--since")?.map(|since| time(&since, SystemTime::now()));
+        Ok(Options {
+            store: text("--store")?,
+            catalog: text("--catalog")?.map(PathBuf::from),
+            instance: text("--instance")?,
+            user: text("--user")?,
+            since: since.transpose()?,
+            json: said.has("--json"),
+        })
     }
 
     fn wants(&self, line: &Value) -> bool {
