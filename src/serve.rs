@@ -103,7 +103,9 @@ fn run(kinds: Kinds) -> Result<ExitCode, Refusal> {
         .map_err(|error| Refusal(EX_CONFIG, vec![error.message]))?;
     let place = store.describe();
     let broker = Broker::new(plans, store);
-    broker.keep_audit_for(config.audit_for);
+    if let Some(time) = config.audit_for {
+        broker.keep_audit_for(time);
+    }
     broker
         .recover()
         .map_err(|error| Refusal(EX_IOERR, vec![error.message]))?;

@@ -248,30 +248,9 @@ pub fn poll(
     endpoint.poll(&key, last, gone, operation, found.elsewhere)
 }
 
-/// `DELETE /v2/service_instances/:instance_id/service_bindings/:binding_id`. spec: Unbinding.
+/// `DELETE /v2/service_instances/:instance_id/service_bindings/:binding_id`. spec: Unbinding. 410 also where it may not go: the one
+/// that is meant is there no more.
 pub fn unbind(
-    endpoint: &Endpoint<'_>,
-    instance_id: &str,
-    id: &str,
-    service_id: &str,
-    plan_id: &str,
-) -> Result<Answer, Error> {
-    unbind_if(endpoint, instance_id, id, service_id, plan_id, |_| true)
-}
-
-/// Unbinds what has expired. 410 if it is there no more, or is another one by now.
-pub fn unbind_expired(
-    endpoint: &Endpoint<'_>,
-    instance_id: &str,
-    id: &str,
-    service_id: &str,
-    plan_id: &str,
-) -> Result<Answer, Error> {
-    let may_go = |binding: &Binding| binding.is_expired(SystemTime::now());
-    unbind_if(endpoint, instance_id, id, service_id, plan_id, may_go)
-}
-
-fn unbind_if(
     endpoint: &Endpoint<'_>,
     instance_id: &str,
     id: &str,

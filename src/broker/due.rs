@@ -55,7 +55,7 @@ struct Doing {
 /// What is due for one plan.
 pub struct Work {
     plan_id: String,
-    found: Vec<Found>,
+    found: Vec<Overdue>,
     doing: Arc<Mutex<Doing>>,
     alarm: Arc<Alarm>,
 }
@@ -65,7 +65,7 @@ fn lock(doing: &Mutex<Doing>) -> MutexGuard<'_, Doing> {
 }
 
 /// What is there whose time is over.
-struct Found {
+struct Overdue {
     key: Key,
     service_id: String,
     plan_id: String,
@@ -110,7 +110,7 @@ impl Due {
             state.alarm().at(now + BUSY);
             return Vec::new();
         };
-        let mut plans: BTreeMap<String, Vec<Found>> = BTreeMap::new();
+        let mut plans: BTreeMap<String, Vec<Overdue>> = BTreeMap::new();
         for found in found {
             plans.entry(found.plan_id.clone()).or_default().push(found);
         }
@@ -129,7 +129,7 @@ impl Due {
         &mut self,
         endpoint: &Endpoint<'_>,
         now: SystemTime,
-    ) -> Result<Vec<Found>, store::Error> {
+    ) -> Result<Vec<Overdue>, store::Error> {
         let (state, plans) = (endpoint.state, &endpoint.plans);
         let (mut found, mut keeps) = (Vec::new(), false);
         lock(&self.doing).later.retain(|_, time| *time > now);
@@ -144,7 +144,7 @@ impl Due {
             if time > now || found.len() >= MOST {
                 return state.alarm().at(time);
             }
-            found.push(Found {
+            found.push(Overdue {
                 key,
                 service_id: service_id.to_owned(),
                 plan_id: plan_id.to_owned(),
@@ -210,10 +210,10 @@ impl Drop for Work {
     }
 }
 
-impl Found {
+impl Overdue {
     /// Returns when it may be tried again, if it is there still.
     fn remove(&self, endpoint: &Endpoint<'_>) -> Option<SystemTime> {
-        let Found {
+        let Overdue {
             key,
             service_id,
             plan_id,
@@ -225,7 +225,9 @@ impl Found {
                 if !offer.is_ok_and(|offer| unbinds(offer.plan)) {
                     return None;
                 }
-                binding::unbind_expired(endpoint, instance_id, id, service_id, plan_id)
+                // Another one may have come in its place.
+                let expired = |binding: &Binding| binding.is_expired(SystemTime::now());
+                binding::unbind(endpoint, instance_id, id, service_id, plan_id, expired)
             }
         };
         let wait = match &result {

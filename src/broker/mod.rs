@@ -70,8 +70,8 @@ impl Broker {
         })
     }
 
-    /// How long the audit trail is kept; with `None` there is none, as long as this is not called.
-    pub fn keep_audit_for(&self, time: Option<Duration>) {
+    /// The audit trail is kept for so long. Without this there is none. To be called once.
+    pub fn keep_audit_for(&self, time: Duration) {
         self.state.keep_audit_for(time);
     }
 
@@ -310,6 +310,6 @@ impl Broker {
         caller: Caller<'_>,
     ) -> Result<Answer, Error> {
         let endpoint = self.endpoint(caller);
-        binding::unbind(&endpoint, instance_id, id, service_id, plan_id)
+        binding::unbind(&endpoint, instance_id, id, service_id, plan_id, |_| true)
     }
 }

@@ -1,40 +1,35 @@
-//! Records in the store: typed reads, commits, tombstones, and what could not be written.
+//! Records in the store: typed reads, and what could not be written. [`write`] has the commits, [`forget`] what goes when it has
+//! had its time.
 
 pub mod alarm;
 mod counting;
+mod forget;
 mod found;
 pub mod missing;
 pub mod places;
 mod tombstones;
+mod trail;
 pub mod walk;
+mod write;
 
-use super::protocol::audit::{self, Entry};
 use super::protocol::binding::record::Binding;
 use super::protocol::error::Error;
 use super::protocol::instance::record::Instance;
-use super::protocol::operation::{self, Kind};
-use super::protocol::subject::{self, Ended, Ending, Subject};
+use super::protocol::operation;
+use super::protocol::subject::Subject;
 use super::protocol::tombstone::Tombstone;
-use crate::log;
-use crate::store::{self, AuditLine, Change, Key, Outcome, Record, Revision, Store};
+use crate::store::{self, Key, Record, Revision, Store};
 use alarm::Alarm;
-use found::put;
 pub use found::{Found, read};
 use places::Places;
-use tombstones::{Kept, Tombstones};
+use tombstones::Tombstones;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// How often a decision is made anew because somebody else was faster, before the request is refused.
 const MAX_DECISIONS: usize = 100;
-
-/// How many lines of the audit trail go in one commit: others wait for no more.
-const LINES_AT_ONCE: usize = 500;
-/// How many tombstones go in one commit: others wait for no more.
-const FORGOTTEN_AT_ONCE: usize = 32;
 
 /// What the broker knows, as it is in the store.
 pub struct State {
@@ -45,7 +40,7 @@ pub struct State {
     tombstones: Tombstones,
     alarm: Arc<Alarm>,
     /// How long the audit trail is kept, if at all.
-    audit_for: Mutex<Option<Duration>>,
+    audit_for: OnceLock<Duration>,
     places: Places,
 }
 
@@ -71,7 +66,7 @@ impl State {
             unwritten: Mutex::default(),
             tombstones: Tombstones::default(),
             alarm: Arc::default(),
-            audit_for: Mutex::default(),
+            audit_for: OnceLock::new(),
             places: Places::default(),
         }
     }
@@ -218,251 +213,6 @@ impl State {
         ))
     }
 
-    /// `None` if somebody else was faster.
-    fn commit(&self, changes: Vec<Change>) -> Result<Option<Revision>, Error> {
-        Ok(match self.store.commit(changes)? {
-            Outcome::Committed(revision) => Some(revision),
-            Outcome::Conflict => None,
-        })
-    }
-
-    /// From now on, the audit trail is kept for so long; with `None` there is none.
-    pub fn keep_audit_for(&self, time: Option<Duration>) {
-        let time = time.filter(|_| self.store.keeps_audit());
-        *self
-            .audit_for
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = time;
-    }
-
-    fn audit_for(&self) -> Option<Duration> {
-        *self
-            .audit_for
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The line of the audit trail, if one is kept.
-    fn line<'e>(&self, entry: impl FnOnce() -> Option<Entry<'e>>) -> Option<AuditLine> {
-        self.audit_for()?;
-        entry()?.line(SystemTime::now())
-    }
-
-    /// How an operation has ended with its last attempt.
-    pub fn ended(&self, key: &Key, subject: &Subject, outcome: subject::Outcome) -> Ended {
-        Ended {
-            line: self.line(|| Some(Entry::ended(key, subject, &outcome))),
-            ending: subject.ending(outcome),
-        }
-    }
-
-    /// Forgets the lines of the audit trail that have had their time, some at once, until it is told to stop.
-    pub fn forget_old_audit(&self, now: SystemTime, stop: impl Fn() -> bool) {
-        // Without a trail, what there was goes too.
-        let Some(before) = now.checked_sub(self.audit_for().unwrap_or_default()) else {
-            return;
-        };
-        while !stop() {
-            let began = Instant::now();
-            match self
-                .store
-                .forget_audit(audit::micros(before), LINES_AT_ONCE)
-            {
-                // Requests that wait for the store come first.
-                Ok(LINES_AT_ONCE) => thread::sleep(began.elapsed()),
-                Ok(_) => return,
-                Err(error) => return log::warn("audit").with("error", &error.message).send(),
-            }
-        }
-    }
-
-    /// Writes a record that no operation is in progress on: an update that no adapter has to do with. `None` if somebody else was
-    /// faster.
-    pub fn write_instance(
-        &self,
-        id: &str,
-        revision: Revision,
-        instance: &Instance,
-    ) -> Result<Option<Revision>, Error> {
-        let key = Key::instance(id);
-        let stamp = instance.updated.as_deref();
-        let operation = Kind::Update.name();
-        let entry =
-            || Entry::of_instance(&key, instance, operation, audit::Outcome::Succeeded, stamp);
-        let line = self.line(|| Some(entry())).map(Change::Audit);
-        let put = put(key.clone(), revision, instance, false)?;
-        self.commit([put].into_iter().chain(line).collect())
-    }
-
-    /// Writes a record with a new operation in progress. `expected` is what the commit is held to beside. `None` if somebody
-    /// else was faster. If nobody knows whether it was written, it is settled before the next request about it.
-    pub fn begin(
-        &self,
-        key: &Key,
-        revision: Revision,
-        subject: &Subject,
-        expected: Option<Change>,
-    ) -> Result<Option<Revision>, Error> {
-        let cut_off = self.line(|| Entry::cut_off(key, subject));
-        let accepted = self.line(|| {
-            let is_async = subject.operation().asynchronous;
-            is_async.then(|| Entry::accepted(key, subject))
-        });
-        // In this order, however coarse the clock is.
-        let after = cut_off.as_ref().map_or(0, |line| line.at + 1);
-        let accepted = accepted.map(|line| AuditLine {
-            at: line.at.max(after),
-            ..line
-        });
-        let lines = [cut_off, accepted];
-        let changes = [put_subject(key, revision, subject)?]
-            .into_iter()
-            .chain(expected)
-            .chain(lines.into_iter().flatten().map(Change::Audit));
-        let committed = self.store.commit(changes.collect());
-        // Where nobody knows whether it was written, it has its place rather than not.
-        let may_be_there = match &committed {
-            Ok(outcome) => matches!(outcome, Outcome::Committed(_)),
-            Err(error) => error.unknown,
-        };
-        if may_be_there && let Subject::Instance(instance) = subject {
-            self.places.note(key, Some(instance));
-        }
-        match committed {
-            Ok(Outcome::Committed(revision)) => Ok(Some(revision)),
-            Ok(Outcome::Conflict) => Ok(None),
-            Err(error) => {
-                if error.unknown {
-                    self.mark_unwritten(key, Some(&subject.operation().id));
-                }
-                Err(error.into())
-            }
-        }
-    }
-
-    /// Writes a record whose operation goes on. `None` if somebody else was faster.
-    pub fn write_subject(
-        &self,
-        key: &Key,
-        revision: Revision,
-        subject: &Subject,
-    ) -> Result<Option<Revision>, Error> {
-        self.commit(vec![put_subject(key, revision, subject)?])
-    }
-
-    /// Writes how an operation has ended. `None` if somebody else was faster.
-    pub fn write_ending(
-        &self,
-        key: &Key,
-        revision: Revision,
-        Ended { ending, line }: &Ended,
-        expected: Option<Change>,
-    ) -> Result<Option<Revision>, Error> {
-        let now = SystemTime::now();
-        let mut changes = changes(key, revision, ending, now)?;
-        changes.extend(expected);
-        changes.extend(line.clone().map(Change::Audit));
-        let committed = self.commit(changes)?;
-        if committed.is_some() {
-            let left = match ending {
-                Ending::Instance(instance) => Some(instance),
-                _ => None,
-            };
-            self.places.note(key, left);
-        }
-        let due = match (ending, committed) {
-            (Ending::Tombstone(_), Some(revision)) => {
-                let too_many = self.tombstones.add(key.clone(), revision, now);
-                too_many.then_some(now)
-            }
-            (Ending::Binding(binding), Some(_)) => binding.expires_at(),
-            (Ending::Instance(instance), Some(_)) => instance.kept.map(|kept| kept.until.0),
-            _ => None,
-        };
-        if let Some(time) = due {
-            self.alarm.at(time);
-        }
-        Ok(committed)
-    }
-
-    /// Writes how an operation has ended whose record nobody else may touch while it is in progress. If that cannot be
-    /// written, the record is settled before the next request about it. `operation` is its id.
-    pub fn conclude(
-        &self,
-        key: &Key,
-        revision: Revision,
-        operation: &str,
-        ended: &Ended,
-    ) -> Result<(), Error> {
-        let error = match self.write_ending(key, revision, ended, None) {
-            Ok(Some(_)) => return Ok(()),
-            Ok(None) => lost(key),
-            Err(error) => Error {
-                description: "The service broker could not write down what became of this request, and settles that before \
-                              it answers the next one about it. Try again later; the operator finds the cause in the \
-                              broker's log."
-                    .into(),
-                ..error
-            },
-        };
-        self.mark_unwritten(key, Some(operation));
-        Err(error)
-    }
-
-    /// Deletes a binding that was removed with its instance. `None` if somebody else was faster.
-    pub fn delete_binding(
-        &self,
-        instance_id: &str,
-        instance: &Instance,
-        binding: &IdleBinding,
-    ) -> Result<Option<Revision>, Error> {
-        let key = Key::binding(instance_id, &binding.id);
-        let line = self.line(|| Some(Entry::unbound(&key, instance, &binding.record)));
-        let revision = binding.revision;
-        let delete = Change::Delete {
-            key: key.clone(),
-            revision,
-        };
-        let changes = [delete].into_iter().chain(line.map(Change::Audit));
-        self.commit(changes.collect())
-    }
-
-    /// Remembers tombstones that were found at the start.
-    pub fn remember_tombstones(&self, found: Vec<(Key, Revision, Tombstone)>) {
-        self.tombstones.fill(found);
-    }
-
-    /// Forgets the tombstones that have had their time, until it is told to stop: some at once, as long as no record has come
-    /// in their place.
-    pub fn forget_old_tombstones(&self, now: SystemTime, stop: impl Fn() -> bool) {
-        while !stop() {
-            let old = self.tombstones.take_old(now, FORGOTTEN_AT_ONCE);
-            if old.is_empty() {
-                return;
-            }
-            let change = |kept: &Kept| Change::Delete {
-                key: kept.key.clone(),
-                revision: kept.revision,
-            };
-            let together = self.store.commit(old.iter().map(change).collect());
-            let one_by_one = || {
-                let mut each = old.iter().map(|kept| self.store.commit(vec![change(kept)]));
-                // A conflict means that there is a new record in its place.
-                each.find_map(Result::err)
-            };
-            let error = match together {
-                Ok(Outcome::Committed(_)) => None,
-                Ok(Outcome::Conflict) => one_by_one(),
-                Err(error) => Some(error),
-            };
-            if let Some(error) = error {
-                self.tombstones.put_back(old);
-                log::warn("tombstone").with("error", &error.message).send();
-                return;
-            }
-        }
-    }
-
     /// The outcome of this record's operation could not be written. `None` stands for whatever is in progress.
     pub fn mark_unwritten(&self, key: &Key, operation: Option<&str>) {
         let operation = operation.map(str::to_owned);
@@ -490,44 +240,6 @@ impl State {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The change that writes a record with its operation in progress.
-fn put_subject(key: &Key, revision: Revision, subject: &Subject) -> Result<Change, Error> {
-    match subject {
-        Subject::Instance(instance) => put(key.clone(), revision, instance, true),
-        Subject::Binding(_, binding) => put(key.clone(), revision, binding, true),
-    }
-}
-
-/// The changes that write an ending. With an instance, its bindings go, and what is remembered of them; also if it is kept.
-fn changes(
-    key: &Key,
-    revision: Revision,
-    ending: &Ending,
-    now: SystemTime,
-) -> Result<Vec<Change>, Error> {
-    let key = key.clone();
-    let is_gone = match ending {
-        Ending::Nothing | Ending::Tombstone(_) => true,
-        Ending::Instance(instance) => instance.is_hidden(),
-        Ending::Binding(_) => false,
-    };
-    let bindings = match &key {
-        Key::Instance(instance) if is_gone => Some(Change::DeleteBindings {
-            instance: instance.clone(),
-        }),
-        _ => None,
-    };
-    let change = match ending {
-        Ending::Instance(instance) => put(key, revision, instance, false)?,
-        Ending::Binding(binding) => put(key, revision, binding, false)?,
-        Ending::Tombstone(operation) => {
-            put(key, revision, &Tombstone::new(operation.clone(), now), true)?
-        }
-        Ending::Nothing => Change::Delete { key, revision },
-    };
-    Ok([change].into_iter().chain(bindings).collect())
 }
 
 /// 500: a record changed though its operation was in progress.

@@ -139,9 +139,12 @@ impl Places {
         if !matches!(key, Key::Instance(_)) {
             return;
         }
+        let mut books = self.books();
+        if books.now.is_none() && books.next.is_none() {
+            return;
+        }
         let id = self.id(key);
         let instance = instance.filter(|instance| instance.kept.is_none());
-        let mut books = self.books();
         for book in books.each() {
             let sums = instance.map(|instance| {
                 let plan_ids = [&*instance.plan_id, instance.next_plan_id()].into_iter();

@@ -1,8 +1,11 @@
+use super::write::changes;
 use super::*;
 use crate::broker::protocol::operation::{Kind, Operation};
+use crate::broker::protocol::subject::{Ended, Ending};
+use crate::store::Change;
 use crate::store::memory::Memory;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 fn deleted() -> Ended {
     let operation = Operation::new(Kind::Deprovision, operation::State::Succeeded);
