@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use support::programs::{IDS, bind, executable, provision};
-use support::{Broker, Folder, Setup, binding, brokerlet, instance, merged, programs};
+use support::{Broker, Folder, Setup, binding, brokerlet, instance, merged, programs, wait_until};
 
 const SECRET: &str = "geheim-1";
 
@@ -80,18 +79,6 @@ fn short(lines: &[Value]) -> Vec<String> {
         )
     });
     short.collect()
-}
-
-/// Waits until nothing is in progress on it any more.
-fn settled(broker: &Broker, target: &str) {
-    for _ in 0..4000 {
-        let answer = broker.get(&(target.to_owned() + "/last_operation"));
-        if answer.status != 200 || answer.json()["state"] != "in progress" {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("{target} is in progress for ever\n{}", broker.printed());
 }
 
 #[test]
@@ -194,7 +181,7 @@ fn an_asynchronous_operation_has_a_line_at_its_begin_and_one_at_its_end() {
         let request = broker.request("PUT", &target).user("ann");
         let answer = request.json(&merged(&provision(), changes)).send();
         assert_eq!(answer.expect(202).status, 202);
-        settled(&broker, &instance(id));
+        broker.settled(&instance(id));
     };
     put("i", json!({}));
     put("j", json!({ "parameters": { "why": "refuse-provision" } }));
@@ -204,7 +191,7 @@ fn an_asynchronous_operation_has_a_line_at_its_begin_and_one_at_its_end() {
         .user("ben")
         .send()
         .expect(202);
-    settled(&broker, &instance("i"));
+    broker.settled(&instance("i"));
     let all = lines(&folder, &[]);
     assert_eq!(
         short(&all),
@@ -233,7 +220,7 @@ fn what_a_crash_cuts_off_has_its_end_and_what_a_deletion_cuts_off_too() {
     broker
         .put(&(instance("k") + "?accepts_incomplete=true"), &provision())
         .expect(202);
-    settled(&broker, &instance("k"));
+    broker.settled(&instance("k"));
     executable(&folder, "program", hang);
     let put = |id: &str| {
         let target = instance(id) + "?accepts_incomplete=true";
@@ -264,17 +251,15 @@ fn what_a_crash_cuts_off_has_its_end_and_what_a_deletion_cuts_off_too() {
         let bound = scope.spawn(|| request.try_send());
         broker.wait_for_file("working");
         // Both are begun when both have written: the second one says so by its record.
-        while !String::from_utf8_lossy(&run(&folder, &["state", "show", "k"]).stdout)
-            .contains("bind")
-        {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let shown = || run(&folder, &["state", "show", "k"]).stdout;
+        let shown = || String::from_utf8_lossy(&shown()).into_owned();
+        wait_until(shown, || shown().contains("bind"));
         support::needs::kill("KILL", &broker.pid().to_string());
         assert!(bound.join().unwrap().is_err());
     });
     drop(broker);
     let broker = start(&folder, settings, &[]);
-    settled(&broker, &instance("cut"));
+    broker.settled(&instance("cut"));
     let of = |id: &str| short(&lines(&folder, &["--instance", id]));
     assert_eq!(
         of("gone"),
@@ -375,13 +360,8 @@ fn old_lines_are_forgotten_while_the_broker_runs() {
     broker.stop();
     assert_eq!(lines(&folder, &[]).len(), 1200);
     let broker = start(&folder, json!({}), &[("BROKER_AUDIT_FOR", "1ms")]);
-    for _ in 0..4000 {
-        if lines(&folder, &[]).is_empty() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert_eq!(lines(&folder, &[]), [json!(null); 0]);
+    let are_gone = || lines(&folder, &[]).is_empty();
+    wait_until(|| printed(&folder, &[]), are_gone);
     broker.stop();
     let broker = start(&folder, json!({}), &[]);
     broker.delete(&(instance("1") + IDS)).expect(200);
@@ -390,9 +370,7 @@ fn old_lines_are_forgotten_while_the_broker_runs() {
     // Without a trail, what there was goes too.
     let broker = start(&folder, json!({}), &[("BROKER_AUDIT_FOR", "0")]);
     broker.delete(&(instance("0") + IDS)).expect(200);
-    while !lines(&folder, &[]).is_empty() {
-        std::thread::yield_now();
-    }
+    wait_until(|| printed(&folder, &[]), are_gone);
     broker.stop();
     assert_eq!(lines(&folder, &[]), [json!(null); 0]);
 }

@@ -4,9 +4,9 @@ mod support;
 
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+
 use support::programs::{IDS, executable, provision};
-use support::{Broker, Request, Setup, brokerlet, instance, programs};
+use support::{Broker, Request, Setup, brokerlet, instance, programs, wait_until};
 
 /// The catalog of `programs`, whose first plan is at this version and keeps what was deleted.
 fn catalog(version: Option<&str>) -> Value {
@@ -26,11 +26,7 @@ fn raise(broker: &Broker, version: &str, n: usize) {
         .file("new", catalog(Some(version)).to_string());
     std::fs::rename(new, broker.folder.path().join("catalog.json")).unwrap();
     broker.signal("HUP");
-    let end = Instant::now() + Duration::from_secs(20);
-    while broker.printed().matches("event=reloaded").count() < n {
-        assert!(Instant::now() < end, "{}", broker.printed());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    broker.wait_for_prints("event=reloaded", n);
 }
 
 /// A broker with instances from before the plan had a version, of its first one and of its second one.
@@ -102,20 +98,15 @@ fn page(broker: &Broker, target: &str) -> String {
 fn counts(broker: &Broker, wanted: [u64; 3]) {
     let wanted = wanted.map(|number| Some(number.to_string()));
     let names = "{service=\"database\",plan=\"small\"} ";
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
+    let counted = || {
         let text = page(broker, "/metrics");
-        let counted = ["", "_behind", "_kept"].map(|suffix| {
+        ["", "_behind", "_kept"].map(|suffix| {
             let metric = format!("brokerlet_instances{suffix}{names}");
             let line = text.lines().find_map(|line| line.strip_prefix(&*metric));
             line.map(str::to_owned)
-        });
-        if counted == wanted {
-            return;
-        }
-        assert!(Instant::now() < end, "{counted:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+        })
+    };
+    wait_until(|| format!("{:?}", counted()), || counted() == wanted);
 }
 
 #[test]

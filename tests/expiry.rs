@@ -3,9 +3,8 @@
 mod support;
 
 use serde_json::{Value, json};
-use std::time::Duration;
 use support::programs::shell;
-use support::{Broker, Folder, Setup, bind, binding, instance, programs, provision};
+use support::{Broker, Folder, Setup, bind, binding, instance, programs, provision, wait_until};
 
 /// A service with two plans, whose bindings live for so long; those of the first one are unbound then.
 fn catalog(lifetime: &str) -> Value {
@@ -37,13 +36,8 @@ esac"#
 
 /// Waits until the binding is no more.
 fn wait_until_gone(broker: &Broker, target: &str) {
-    for _ in 0..4000 {
-        if broker.get(target).status == 404 {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("{target} is still there\n{}", broker.printed());
+    let told = || format!("{target} is still there\n{}", broker.printed());
+    wait_until(told, || broker.get(target).status == 404);
 }
 
 #[test]
@@ -134,19 +128,11 @@ fn the_adapter_revokes_what_it_has_made() {
         let broker = expiring("echo gone >>unbound; echo '{}'", settings).start();
         let query = format!("?accepts_incomplete={is_async}");
         broker.put(&(instance("i") + &query), &programs::provision());
-        let made = |target: String| {
-            for _ in 0..4000 {
-                match broker.get(&(target.clone() + "/last_operation")).json()["state"].as_str() {
-                    Some("in progress") => std::thread::sleep(Duration::from_millis(5)),
-                    _ => return,
-                }
-            }
-        };
-        made(instance("i"));
+        broker.settled(&instance("i"));
         let target = binding("i", "b");
         let bound = broker.put(&(target.clone() + &query), &programs::bind());
         assert!(matches!(bound.status, 201 | 202));
-        made(target.clone());
+        broker.settled(&target);
         broker.wait_for_file("unbound");
         wait_until_gone(&broker, &target);
         assert_eq!(broker.written("unbound"), "gone\n");

@@ -5,7 +5,6 @@ mod support;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 use support::programs::{IDS, executable, shell};
 use support::{Broker, Folder, Response, Setup, brokerlet, instance, merged, programs};
 
@@ -200,17 +199,7 @@ fn what_is_being_made_or_removed_has_its_place() {
     let broker = start(&folder, script, settings.clone(), rules.clone());
     let query = "?accepts_incomplete=true";
     let put = |broker: &Broker, id: &str| broker.put(&(instance(id) + query), &small());
-    let polled = |broker: &Broker, id: &str| {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let answer = broker.get(&(instance(id) + "/last_operation"));
-            if answer.status != 200 || answer.json()["state"] != "in progress" {
-                return answer;
-            }
-            assert!(Instant::now() < end, "{answer:?}");
-            thread::sleep(Duration::from_millis(5));
-        }
-    };
+    let polled = |broker: &Broker, id: &str| broker.settled(&instance(id));
     put(&broker, "1").expect(202);
     is_full(put(&broker, "2"), "there is 1");
     put(&broker, "1").expect(202);
@@ -258,11 +247,7 @@ fn a_reload_counts_what_is_there_and_takes_the_new_limits() {
         let new = folder.file("new", catalog(json!({}), rules).to_string());
         std::fs::rename(new, folder.path().join("catalog.json")).unwrap();
         broker.signal("HUP");
-        let end = Instant::now() + Duration::from_secs(20);
-        while broker.printed().matches("event=reloaded").count() < n {
-            assert!(Instant::now() < end, "{}", broker.printed());
-            thread::sleep(Duration::from_millis(5));
-        }
+        broker.wait_for_prints("event=reloaded", n);
     };
     for id in ["1", "2", "3"] {
         broker.put(&instance(id), &small()).expect(201);

@@ -61,11 +61,8 @@ fn count(broker: &Broker, event: &str) -> usize {
 /// Waits until there are so many lines of an event.
 #[track_caller]
 fn wait_for(broker: &Broker, event: &str, n: usize) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while count(broker, event) < n {
-        assert!(Instant::now() < end, "{n} {event}: {}", broker.printed());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let told = || format!("{n} {event}: {}", broker.printed());
+    wait_until(told, || count(broker, event) >= n);
 }
 
 /// SIGHUP, and the one more line of this event that follows from it.

@@ -5,9 +5,8 @@ mod support;
 use serde_json::{Value, json};
 use std::process::Output;
 use std::sync::Arc;
-use std::time::Duration;
 use support::programs::{IDS, bind, executable, provision};
-use support::{Broker, Folder, Setup, binding, brokerlet, instance, merged, programs};
+use support::{Broker, Folder, Setup, binding, brokerlet, instance, merged, programs, wait_until};
 
 /// Writes down what it is asked to do.
 const SCRIPT: &str = r#"#!/bin/sh
@@ -124,13 +123,7 @@ fn an_asynchronous_deletion_ends_for_who_polls() {
     broker.put(&instance("i"), &provision()).expect(201);
     let query = format!("{IDS}&accepts_incomplete=true");
     broker.delete(&(instance("i") + &query)).expect(202);
-    let poll = instance("i") + "/last_operation";
-    let mut last = broker.get(&poll);
-    while last.status == 200 {
-        std::thread::sleep(Duration::from_millis(5));
-        last = broker.get(&poll);
-    }
-    last.expect(410);
+    broker.settled(&instance("i")).expect(410);
     assert_eq!(calls(&folder), ["provision"]);
     assert!(does(&folder, &["list", "--kept"]).contains("kept until 20"));
 }
@@ -279,13 +272,10 @@ fn while_it_is_removed_it_stays_gone() {
     broker.put(&instance("i"), &provision()).expect(409);
     fails(&folder, 74, &["undelete", "i"], "in progress");
     folder.file("go", "");
-    for _ in 0..4000 {
-        if does(&folder, &["list"]).contains("0 service instances") {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("{}", broker.printed());
+    wait_until(
+        || broker.printed(),
+        || does(&folder, &["list"]).contains("0 service instances"),
+    );
 }
 
 /// One plan whose adapter hangs holds up no other.

@@ -17,18 +17,6 @@ fn poll(broker: &Broker, target: &str) -> Value {
         .json()
 }
 
-/// Polls until `wanted` is so, and returns the answer.
-fn poll_until(broker: &Broker, target: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    for _ in 0..4000 {
-        let answer = poll(broker, target);
-        if wanted(&answer) {
-            return answer;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    panic!("{}\n{}", poll(broker, target), broker.printed());
-}
-
 #[test]
 fn try_again_later_is_tried_again_with_the_same_operation() {
     if !crate::support::needs::has(&["jq"]) {
@@ -47,7 +35,7 @@ echo '{}'"#;
         let answer = broker.put(&incomplete(&target), &provision());
         if is_async {
             answer.expect(202);
-            let ended = poll_until(&broker, &target, |answer| answer["state"] != "in progress");
+            let ended = broker.poll_until(&target, |answer| answer["state"] != "in progress");
             assert_eq!(ended["state"], "succeeded");
         } else {
             answer.expect(201);
@@ -75,7 +63,7 @@ esac"#;
     let broker = shell(script, json!({ "timeout": "1500ms", "async": true })).start();
     let target = instance("i-1");
     broker.put(&incomplete(&target), &provision()).expect(202);
-    let ended = poll_until(&broker, &target, |answer| answer["state"] != "in progress");
+    let ended = broker.poll_until(&target, |answer| answer["state"] != "in progress");
     assert_eq!(ended["state"], "failed");
     assert!(
         ended["description"]
@@ -100,22 +88,22 @@ echo '{"dashboard_url": "https://x.example.com", "credentials": {"a": 1}}'"#;
     broker.put(&incomplete(&target), &provision()).expect(202);
     let is = |wanted: &'static str| move |answer: &Value| answer["description"] == wanted;
     assert_eq!(
-        poll_until(&broker, &target, is("Creating VM (40%)"))["state"],
+        broker.poll_until(&target, is("Creating VM (40%)"))["state"],
         "in progress"
     );
     broker.folder.file("go", "");
     assert_eq!(
-        poll_until(&broker, &target, is("Starting"))["state"],
+        broker.poll_until(&target, is("Starting"))["state"],
         "in progress"
     );
     broker.folder.file("on", "");
-    poll_until(&broker, &target, |answer| answer["state"] == "succeeded");
+    broker.poll_until(&target, |answer| answer["state"] == "succeeded");
     let shown = broker.get(&target).expect(200).json();
     assert_eq!(shown["dashboard_url"], "https://x.example.com");
 
     let bound = binding("i-1", "b-1");
     broker.put(&incomplete(&bound), &bind()).expect(202);
-    poll_until(&broker, &bound, |answer| answer["state"] == "succeeded");
+    broker.poll_until(&bound, |answer| answer["state"] == "succeeded");
     assert_eq!(
         broker.get(&bound).expect(200).json()["credentials"],
         json!({ "a": 1 })
@@ -153,7 +141,7 @@ fn an_asynchronous_program_that_takes_too_long_has_failed() {
     let broker = shell(script, json!({ "async": true, "timeout": "300ms" })).start();
     let target = instance("i-1");
     broker.put(&incomplete(&target), &provision()).expect(202);
-    let ended = poll_until(&broker, &target, |answer| answer["state"] != "in progress");
+    let ended = broker.poll_until(&target, |answer| answer["state"] != "in progress");
     assert_eq!(ended["state"], "failed");
     assert!(
         ended["description"]
@@ -177,7 +165,7 @@ fn a_secret_that_is_being_replaced_is_waited_for() {
     broker.put(&incomplete(&target), &provision()).expect(202);
     assert_eq!(poll(&broker, &target)["state"], "in progress");
     folder.file("secret", "second-secret");
-    poll_until(&broker, &target, |answer| answer["state"] == "succeeded");
+    broker.poll_until(&target, |answer| answer["state"] == "succeeded");
     assert_eq!(broker.written("seen"), "second-secret");
 }
 
@@ -248,7 +236,7 @@ echo '{"dashboard_url": "https://x.example.com"}'"#;
     let _ = std::process::Command::new("sh")
         .args(["-c", &format!("kill -9 {}", first.trim())])
         .status();
-    poll_until(&broker, &target, |answer| answer["state"] == "succeeded");
+    broker.poll_until(&target, |answer| answer["state"] == "succeeded");
     assert_eq!(
         broker.get(&target).expect(200).json()["dashboard_url"],
         "https://x.example.com"
@@ -292,7 +280,7 @@ echo '{}'"#;
         .env("BROKER_STORE", "file:state.db")
         .env("BROKER_CATALOG", catalog)
         .start();
-    poll_until(&broker, &target, |answer| answer["state"] == "succeeded");
+    broker.poll_until(&target, |answer| answer["state"] == "succeeded");
     assert_eq!(broker.written("attempts").lines().count(), 2);
 }
 

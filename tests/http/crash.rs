@@ -187,13 +187,10 @@ impl Life {
     }
 
     fn ended(&self, target: &str) {
-        loop {
-            let poll = self.broker().get(&format!("{target}/last_operation"));
-            match (poll.status, poll.json()["state"].as_str()) {
-                (200, Some("in progress")) => thread::sleep(Duration::from_millis(5)),
-                (200, Some("succeeded")) | (410, _) => return,
-                other => panic!("{other:?} {}", self.broker().printed()),
-            }
+        let last = self.broker().settled(target);
+        match (last.status, last.json()["state"].as_str()) {
+            (200, Some("succeeded")) | (410, _) => {}
+            other => panic!("{other:?} {}", self.broker().printed()),
         }
     }
 

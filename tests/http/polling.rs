@@ -19,20 +19,8 @@ fn begin(broker: &Broker) -> String {
     target
 }
 
-fn poll_until(broker: &Broker, target: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let target = format!("{target}/last_operation");
-    for _ in 0..4000 {
-        let answer = broker.get(&target).expect(200).json();
-        if wanted(&answer) {
-            return answer;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("{}", broker.printed());
-}
-
 fn ended(broker: &Broker, target: &str) -> Value {
-    poll_until(broker, target, |answer| answer["state"] != "in progress")
+    broker.poll_until(target, |answer| answer["state"] != "in progress")
 }
 
 /// The requests with their paths, in short.
@@ -72,9 +60,9 @@ fn progress_is_what_a_poller_reads_as_soon_as_it_is_said() {
     let broker = setup(&service, json!({ "async": true })).start();
     let target = begin(&broker);
     let is = |wanted: &'static str| move |answer: &Value| answer["description"] == wanted;
-    poll_until(&broker, &target, is("Creating VM"));
+    broker.poll_until(&target, is("Creating VM"));
     first.open();
-    poll_until(&broker, &target, is("Starting"));
+    broker.poll_until(&target, is("Starting"));
     second.open();
     assert_eq!(ended(&broker, &target)["state"], "succeeded");
     let made = broker.get(&target).expect(200).json();
@@ -118,9 +106,7 @@ fn a_result_that_comes_later_is_asked_for() {
     });
     let broker = setup(&service, settings).env("TOKEN", "env-secret").start();
     let target = begin(&broker);
-    poll_until(&broker, &target, |answer| {
-        answer["description"] == "Token ***"
-    });
+    broker.poll_until(&target, |answer| answer["description"] == "Token ***");
     gate.open();
     assert_eq!(ended(&broker, &target)["state"], "succeeded");
     let made = broker.get(&target).expect(200).json();

@@ -3,7 +3,7 @@
 use crate::support::needs;
 use crate::support::servers::{ADMIN_PASSWORD, Redis, recipe};
 use crate::support::{
-    Broker, Request, Response, Setup, bind, binding, brokerlet, instance, program, provision,
+    Request, Response, Setup, bind, binding, brokerlet, instance, program, provision,
 };
 
 use serde_json::Value;
@@ -60,18 +60,6 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-    }
-}
-
-/// Waits for the end of what is asynchronous.
-fn gone(broker: &Broker, target: &str) {
-    loop {
-        let poll = broker.get(&format!("{target}/last_operation"));
-        match (poll.status, poll.json()["state"].as_str()) {
-            (200, Some("in progress")) => thread::sleep(Duration::from_millis(5)),
-            (410, _) => return,
-            other => panic!("{other:?} {}", broker.printed()),
-        }
     }
 }
 
@@ -166,7 +154,7 @@ fn the_service_and_the_broker_make_redis_users() {
     broker
         .delete(&format!("{target}{ids}&accepts_incomplete=true"))
         .expect(202);
-    gone(&broker, &target);
+    broker.settled(&target).expect(410);
     assert_eq!(redis.cli(&["ACL", "USERS"]), "default");
 
     let mut command = brokerlet();

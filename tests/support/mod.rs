@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const USERNAME: &str = "alex";
 pub const PASSWORD: &str = "bigsecret";
@@ -172,6 +172,17 @@ fn collect(
     })
 }
 
+/// Waits until this is so: something that another process does, and that shows nowhere but there. `told` says what was there
+/// instead.
+#[track_caller]
+pub fn wait_until(told: impl Fn() -> String, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "{}", told());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A running broker; killed when the test ends.
 pub struct Broker {
     child: Child,
@@ -256,14 +267,46 @@ impl Broker {
     }
 
     /// Waits until the broker has printed this.
+    #[track_caller]
     pub fn wait_for_print(&self, text: &str) {
-        for _ in 0..2000 {
-            if self.printed().contains(text) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        panic!("not printed: {text}\n{}", self.printed());
+        self.wait_for_prints(text, 1);
+    }
+
+    /// Waits until the broker has printed this so many times.
+    #[track_caller]
+    pub fn wait_for_prints(&self, text: &str, n: usize) {
+        let told = || format!("{text} was not printed {n} times\n{}", self.printed());
+        wait_until(told, || self.printed().matches(text).count() >= n);
+    }
+
+    /// Polls until the last operation is not in progress any more, or there is none: the last answer.
+    #[track_caller]
+    pub fn settled(&self, target: &str) -> Response {
+        let poll = || self.get(&format!("{target}/last_operation"));
+        let mut last = poll();
+        let told = || format!("{target} is in progress for ever\n{}", self.printed());
+        wait_until(told, || {
+            last = poll();
+            last.status != 200 || last.json()["state"] != "in progress"
+        });
+        last
+    }
+
+    /// Polls until the answer is as wanted, and returns it.
+    #[track_caller]
+    pub fn poll_until(&self, target: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let poll = || {
+            self.get(&format!("{target}/last_operation"))
+                .expect(200)
+                .json()
+        };
+        let mut last = poll();
+        let told = || format!("{target}\n{}", self.printed());
+        wait_until(told, || {
+            last = poll();
+            wanted(&last)
+        });
+        last
     }
 }
 

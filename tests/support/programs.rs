@@ -1,6 +1,6 @@
 //! Services that programs of the test fulfil.
 
-use super::{Broker, Folder, Setup, merged};
+use super::{Broker, Folder, Setup, merged, wait_until};
 
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
@@ -78,14 +78,12 @@ impl Broker {
     /// Waits until a program has written a line into a file beside itself.
     #[track_caller]
     pub fn wait_for_file(&self, name: &str) {
-        for _ in 0..4000 {
-            let path = self.folder.path().join(name);
-            if std::fs::read_to_string(path).is_ok_and(|text| text.ends_with('\n')) {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        panic!("{name} was not written");
+        let path = self.folder.path().join(name);
+        let is_whole = |text: String| text.ends_with('\n');
+        wait_until(
+            || format!("{name} was not written"),
+            || std::fs::read_to_string(&path).is_ok_and(is_whole),
+        );
     }
 
     /// What a program has written into a file beside itself.

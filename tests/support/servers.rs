@@ -50,7 +50,7 @@ fn run(command: &mut Command) -> String {
 }
 
 /// Waits until a server answers.
-fn wait_until(name: &str, server: &mut Child, mut answers: impl FnMut() -> bool) {
+fn wait_for_server(name: &str, server: &mut Child, mut answers: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !answers() {
         assert!(server.try_wait().unwrap().is_none(), "{name} ended");
@@ -137,7 +137,7 @@ impl Postgres {
             .stderr(log)
             .spawn()
             .unwrap();
-        wait_until("postgres", &mut server, || {
+        wait_for_server("postgres", &mut server, || {
             self.psql_as("admin", ADMIN_PASSWORD, "postgres", "SELECT 1")
                 .is_ok()
         });
@@ -320,7 +320,7 @@ impl Redis {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_until("redis-server", &mut server, || {
+        wait_for_server("redis-server", &mut server, || {
             self.cli_as("default", ADMIN_PASSWORD, &["PING"])
                 .is_ok_and(|answer| answer == "PONG")
         });
